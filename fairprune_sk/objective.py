@@ -1,0 +1,136 @@
+"""The objective of both levels: the loss, and the fairness term that goes with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fairprune_sk.constraints import (
+    Cells,
+    CellSums,
+    cell_sums,
+    differences,
+    hard_outcome,
+    soft_outcome,
+)
+
+
+@dataclass
+class FairnessState:
+    """What the fairness term remembers between batches.
+
+    Attributes
+    ----------
+    multipliers : Tensor of shape (..., n_cells)
+        One multiplier for each cell, never negative.
+    running : CellSums
+        Sums of the hard outcomes over the last batches, older ones fading out.
+    """
+
+    multipliers: Tensor
+    running: CellSums
+
+
+def augmented_lagrangian(violation: Tensor, multipliers: Tensor, rho: float) -> Tensor:
+    """Augmented Lagrangian of inequality constraints, summed over the last axis.
+
+    ``(max(0, λ + ρ·v)² − λ²) / 2ρ`` for each violation v: its derivative is ``max(0, λ + ρ·v)``.
+    (Nocedal and Wright, Numerical Optimization, 2nd ed., section 17.4.)
+
+    Parameters
+    ----------
+    violation, multipliers : Tensor of shape (..., n_cells)
+    rho : float
+        Curvature of the penalty, positive.
+
+    Returns
+    -------
+    Tensor of shape (...)
+    """
+    active = (multipliers + rho * violation).clamp_min(0.0)
+    return ((active.square() - multipliers.square()) / (2.0 * rho)).sum(-1)
+
+
+@dataclass(frozen=True)
+class FairnessTerm:
+    """The fairness part of the objective, with its hyperparameters.
+
+    The soft rates of a batch give the direction in which to move, the hard rates of the last
+    batches say how far the network is from the bound: what is enforced is what fairlearn will
+    measure, not its smooth stand-in (the proxy constraints of Cotter et al., "Two-Player Games
+    for Efficient Non-Convex Constrained Optimization", ALT 2019). Averaging over batches matters,
+    since the absolute difference of two noisy rates is biased upwards.
+
+    Parameters
+    ----------
+    cells : Cells
+    bound : float or None
+        Allowed difference between a cell and its event's pooled rate; ``None`` for the fixed
+        penalty ``weight * Σ |difference|`` of Dai et al. instead of multipliers.
+    weight : float
+        Penalty weight, or the factor on ``rho`` and ``multiplier_lr``.
+    rho, multiplier_lr, temperature : float
+    memory : float
+        Share of the running sums that survives one batch, in [0, 1).
+    """
+
+    cells: Cells
+    bound: float | None
+    weight: float
+    rho: float
+    multiplier_lr: float
+    temperature: float
+    memory: float
+
+    def init(self, like: Tensor) -> FairnessState:
+        """Multipliers and sums of zero, on the device of ``like``, with its leading axes."""
+        zeros = like.new_zeros(*like.shape[:-1], self.cells.n_cells)
+        return FairnessState(zeros, CellSums(zeros.clone(), like.new_zeros(self.cells.n_cells)))
+
+    def __call__(
+        self,
+        state: FairnessState,
+        logits: Tensor,
+        y_true: Tensor,
+        cell: Tensor,
+        sample_weight: Tensor | None,
+    ) -> tuple[Tensor, FairnessState]:
+        """Fairness term of one batch, and the state after it.
+
+        Parameters
+        ----------
+        state : FairnessState
+        logits : Tensor of shape (..., n)
+        y_true, cell : Tensor of shape (n,)
+        sample_weight : Tensor of shape (n,), optional
+
+        Returns
+        -------
+        term : Tensor of shape (...)
+            Differentiable in ``logits``.
+        state : FairnessState
+        """
+        cells = self.cells
+        outcome_logits = cells.constraint.outcome_logits(logits, y_true)
+        soft = cell_sums(
+            soft_outcome(outcome_logits, self.temperature), cell, cells.n_cells, sample_weight
+        )
+        soft_difference = differences(soft, cells)
+        with torch.no_grad():
+            hard = cell_sums(hard_outcome(outcome_logits), cell, cells.n_cells, sample_weight)
+            running = CellSums(
+                state.running.outcome * self.memory + hard.outcome,
+                state.running.weight * self.memory + hard.weight,
+            )
+            measured = differences(running, cells)
+        # The value is the measured one, the gradient that of the soft rates.
+        difference = measured + soft_difference - soft_difference.detach()
+        if self.bound is None:
+            term = self.weight * difference.abs().sum(-1)
+            return term, FairnessState(state.multipliers, running)
+        rho = self.rho * self.weight
+        term = augmented_lagrangian(difference.abs() - self.bound, state.multipliers, rho)
+        step = self.multiplier_lr * self.weight * (measured.abs() - self.bound)
+        return term, FairnessState((state.multipliers + step).clamp_min(0.0), running)

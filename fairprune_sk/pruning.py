@@ -1,0 +1,226 @@
+"""The pruning phase as a skorch net: a solver's steps inside skorch's loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring, PrintLog
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.optim.lr_scheduler import LambdaLR
+
+from fairprune_sk.bilevel import BilevelSolver, Problem
+from fairprune_sk.constraints import CellSums, cell_sums, gap, hard_outcome
+from fairprune_sk.training import EVALUATION_ROWS, DeferredLosses, ResidentIterator, ResidentTable
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that training passed through, with what it scores on the training table.
+
+    Attributes
+    ----------
+    parameters, buffers : dict of Tensor
+        Of the masked network.
+    accuracy, selection_rate : float
+    gap : float
+        Gap of the hard rates, 0 where there is no constraint.
+    """
+
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    accuracy: float
+    selection_rate: float
+    gap: float
+
+    def rank(self, tolerance: float) -> tuple[float, float]:
+        """Sort key: the smallest violation first, then the highest accuracy."""
+        return max(self.gap - tolerance, 0.0), -self.accuracy
+
+
+class PruningNet(DeferredLosses):
+    """Prune the module of a trained net.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The trained network. It is trained on, in place.
+    problem : Problem
+    solver : BilevelSolver
+    mask_lr : float
+    tolerance : float
+        Largest gap of a feasible network; infinite where nothing is constrained.
+    gap_method : {"between_groups", "to_overall"}
+    **kwargs
+        As for :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    state_ : BilevelState
+    best_ : Candidate
+        The best network seen since the mask was frozen.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        problem: Problem,
+        solver: BilevelSolver,
+        mask_lr: float,
+        tolerance: float = math.inf,
+        gap_method: str = "between_groups",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            module,
+            criterion=nn.Identity,
+            dataset=ResidentTable,
+            iterator_train=ResidentIterator,
+            iterator_train__shuffle=True,
+            train_split=None,
+            **kwargs,
+        )
+        self.problem = problem
+        self.solver = solver
+        self.mask_lr = mask_lr
+        self.tolerance = tolerance
+        self.gap_method = gap_method
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            (
+                "lr_schedule",
+                LRScheduler(LambdaLR, step_every="batch", lr_lambda=self._lr_factor),
+            ),
+            ("print_log", PrintLog()),
+        ]
+
+    def _lr_factor(self, step: int) -> float:
+        return self.solver.lr_factor(step / self.n_steps_)
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> PruningNet:
+        """Set up the state of both levels, and an optimiser for each."""
+        self.state_ = self.solver.init(self.problem)
+        self.optimizer_, self.mask_optimizer_ = self.solver.optimizers(
+            self.state_, self.lr, self.mask_lr
+        )
+        return self
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Count the steps ahead: ramp, freeze and learning rate are fractions of them."""
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
+        self.step_ = 0
+        self.best_: Candidate | None = None
+
+    def _set_training(self, training: bool = True) -> None:
+        """Training mode, but for dropout: the rates to constrain are those of whole predictions.
+
+        With dropout on, group rates would be those of random subnetworks, and their gap is not
+        the gap of the network that predicts. Losing nine weights in ten regularises enough.
+        """
+        super()._set_training(training)
+        for layer in self.module_.modules():
+            if isinstance(layer, _DropoutNd):
+                layer.eval()
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the steps that are done."""
+        return self.step_ / self.n_steps_
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """One step of both levels."""
+        self._set_training(True)
+        frozen = self.progress >= self.solver.freeze_start
+        if not frozen:
+            # The sparsity at the end of the step, so that even a single step reaches it.
+            sparsity = self.solver.sparsity_at(
+                (self.step_ + 1) / self.n_steps_, self.problem.sparsity
+            )
+            self.state_ = self.solver.project(self.problem, self.state_, sparsity)
+        self.state_, step = self.solver.gradients(self.problem, self.state_, batch, frozen)
+        self.notify(
+            "on_grad_computed",
+            named_parameters=self.state_.weights.items(),
+            batch=batch,
+            training=True,
+        )
+        self.optimizer_.step()
+        if not frozen:
+            self.mask_optimizer_.step()
+            self.solver.clamp(self.state_)
+        # Gradients are as large as the network: they do not stay between steps.
+        self.optimizer_.zero_grad(set_to_none=True)
+        self.mask_optimizer_.zero_grad(set_to_none=True)
+        self.step_ += 1
+        return step
+
+    def on_epoch_end(
+        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
+        """Record what the epoch did, and keep its network if it is the best so far."""
+        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        removed = sum((~mask).sum() for mask in self.state_.masks.values())
+        n_weights = sum(mask.numel() for mask in self.state_.masks.values())
+        self.history.record("sparsity", float(removed) / n_weights)
+        if self.state_.fairness is not None and self.problem.fairness is not None:
+            fairness, cells = self.state_.fairness, self.problem.fairness.cells
+            running = gap(fairness.running, cells, self.gap_method)
+            self.history.record("running_gap", float(running))
+            self.history.record("max_multiplier", float(fairness.multipliers.max()))
+        if self.progress >= self.solver.freeze_start:
+            self.consider(dataset_train)
+
+    def consider(self, table: ResidentTable) -> None:
+        """Measure the masked network on the whole training table; keep it if it is the best."""
+        parameters = {name: value.clone() for name, value in self.state_.masked().items()}
+        accuracy, selection_rate, measured = measure(self.problem, parameters, table, self)
+        self.history.record("train_accuracy", accuracy)
+        if self.problem.fairness is not None:
+            self.history.record("train_gap", measured)
+        buffers = {name: b.clone() for name, b in self.module_.named_buffers()}
+        candidate = Candidate(parameters, buffers, accuracy, selection_rate, measured)
+        if self.best_ is None or candidate.rank(self.tolerance) < self.best_.rank(self.tolerance):
+            self.best_ = candidate
+
+    def finish(self, table: ResidentTable) -> Candidate:
+        """Return the best network; one that stopped before the freeze is cut to size first."""
+        if self.best_ is None:
+            self.state_ = self.solver.project(self.problem, self.state_, self.problem.sparsity)
+            self.consider(table)
+        assert self.best_ is not None
+        return self.best_
+
+
+def measure(
+    problem: Problem, parameters: dict[str, Tensor], table: ResidentTable, net: PruningNet
+) -> tuple[float, float, float]:
+    """Accuracy, selection rate and gap of hard predictions on a whole table, in evaluation mode."""
+    net._set_training(False)
+    correct = selected = weight_sum = 0.0
+    sums: CellSums | None = None
+    with torch.no_grad():
+        for batch in ResidentIterator(table, EVALUATION_ROWS):
+            _, columns = batch
+            logits, _ = problem.evaluate(parameters, batch)
+            predicted, y = hard_outcome(logits), columns["y"]
+            weight = columns.get("sample_weight", torch.ones_like(y))
+            correct = correct + (weight * (predicted == y)).sum()
+            selected = selected + (weight * predicted).sum()
+            weight_sum = weight_sum + weight.sum()
+            if problem.fairness is not None:
+                cells = problem.fairness.cells
+                outcome = hard_outcome(cells.constraint.outcome_logits(logits, y))
+                part = cell_sums(outcome, columns["cell"], cells.n_cells, weight)
+                sums = part if sums is None else CellSums(*map(torch.add, sums, part))
+    measured = 0.0
+    if sums is not None and problem.fairness is not None:
+        measured = float(gap(sums, problem.fairness.cells, net.gap_method))
+    return float(correct / weight_sum), float(selected / weight_sum), measured
