@@ -119,8 +119,10 @@ class BilevelSolver:
         Of the soft group rates: 1.0 blurs the decision, 0.25 has little gradient.
     ramp_end, freeze_start : float
         Fractions of training at which the sparsity is reached and the mask is frozen.
-    weight_decay : float
-        Of AdamW, on all weights.
+    weight_decay : float or "auto"
+        Of AdamW, on all weights. "auto" is 20,000 / n for n rows, between 2 and 5: the fewer
+        the rows, the less a gap that vanished in training says about other rows, and the more
+        the weights must be held back.
     mask_momentum : float
         Momentum of the gradient descent on the scores.
     """
@@ -134,7 +136,7 @@ class BilevelSolver:
     temperature: float = 0.5
     ramp_end: float = 0.5
     freeze_start: float = 0.75
-    weight_decay: float = 2.0
+    weight_decay: float | str = "auto"
     mask_momentum: float = 0.9
 
     def __post_init__(self) -> None:
@@ -188,15 +190,17 @@ class BilevelSolver:
         return BilevelState(weights, scores, masks, fairness)
 
     def optimizers(
-        self, state: BilevelState, lr: float, mask_lr: float
+        self, state: BilevelState, lr: float, mask_lr: float, n_rows: int
     ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         """Optimisers of the lower and of the upper level."""
-        return (
-            torch.optim.AdamW(
-                state.weights.values(), lr=lr, weight_decay=self.weight_decay, fused=True
-            ),
-            torch.optim.SGD(state.scores.values(), lr=mask_lr, momentum=self.mask_momentum),
+        decay = self.weight_decay
+        if decay == "auto":
+            decay = min(max(20_000 / n_rows, 2.0), 5.0)
+        lower = torch.optim.AdamW(
+            state.weights.values(), lr=lr, weight_decay=float(decay), fused=True
         )
+        upper = torch.optim.SGD(state.scores.values(), lr=mask_lr, momentum=self.mask_momentum)
+        return lower, upper
 
     def project(self, problem: Problem, state: BilevelState, sparsity: float) -> BilevelState:
         """Masks that keep the weights with the largest scores."""
@@ -251,13 +255,17 @@ class BilevelSolver:
 
     def _set_score_gradients(self, state: BilevelState, grads: dict[str, Tensor]) -> None:
         gamma = self.gamma if self.implicit_gradient == "closed_form" else None
-        for name, score in state.scores.items():
-            score.grad = mask_gradient(state.weights[name], state.masks[name], grads[name], gamma)
-        norms = torch.stack([torch.linalg.vector_norm(s.grad) for s in state.scores.values()])
-        n_weights = sum(score.numel() for score in state.scores.values())
-        unit = torch.linalg.vector_norm(norms) / n_weights**0.5
-        for score in state.scores.values():
-            score.grad.div_(unit.clamp_min(1e-30))
+        gradients = [
+            mask_gradient(state.weights[name], state.masks[name], grads[name], gamma)
+            for name in state.scores
+        ]
+        n_weights = sum(gradient.numel() for gradient in gradients)
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(g) for g in gradients])
+        )
+        unit = (norm / n_weights**0.5).clamp_min(1e-30)
+        for score, gradient in zip(state.scores.values(), gradients, strict=True):
+            score.grad = gradient.div_(unit)
 
     def clamp(self, state: BilevelState) -> None:
         """Keep the scores in [0, 1]."""

@@ -77,7 +77,7 @@ class EqualizedOdds(Constraint):
     events = ("negative", "positive")
 
     def event(self, y_true: Tensor) -> Tensor:
-        """The event is the true label."""
+        """Condition on the true label."""
         return y_true.to(torch.int64)
 
 

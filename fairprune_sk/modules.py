@@ -29,6 +29,12 @@ class ColumnEncoding(nn.Module):
         code outside ``range(n_categories)`` (an unknown category) gives zeros.
     """
 
+    numeric_column: Tensor
+    low: Tensor
+    width: Tensor
+    category_column: Tensor
+    category: Tensor
+
     def __init__(self, edges: Sequence[Tensor], n_categories: Sequence[int]):
         super().__init__()
         n_numeric = len(edges)
@@ -64,7 +70,7 @@ class ColumnEncoding(nn.Module):
         numeric = X.index_select(1, self.numeric_column)
         numeric = ((numeric - self.low) / self.width).clamp(0.0, 1.0)
         codes = X.index_select(1, self.category_column)
-        return torch.cat([numeric, (codes == self.category).to(numeric.dtype)], dim=1)
+        return torch.cat([numeric, torch.eq(codes, self.category).to(numeric.dtype)], dim=1)
 
 
 class TabularNetwork(nn.Module):

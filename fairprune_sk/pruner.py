@@ -409,10 +409,11 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         module = copy.deepcopy(dense.module_).to(device)
         solver = SOLVERS[self.solver]() if isinstance(self.solver, str) else self.solver
         n = len(table)
-        batch_size = min(2048, n) if self.batch_size == "auto" else min(self.batch_size, n)
+        batch_size = min(2048 if self.batch_size == "auto" else int(self.batch_size), n)
         steps = -(-n // batch_size)
         max_epochs = self.max_epochs
         if max_epochs == "auto":
+            # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
             max_epochs = max(-(-400 // steps), min(20, -(-4000 // steps)), 8)
         fairness = None
         if cells is not None:
@@ -445,6 +446,7 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             Problem(module, evaluate, fairness, granularity, float(self.sparsity)),
             solver,
             mask_lr=self.mask_lr,
+            n_rows=n,
             tolerance=np.inf if cells is None or self.tolerance is None else self.tolerance,
             gap_method=self.gap_method,
             lr=self.lr,
@@ -528,7 +530,8 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         -------
         ndarray of shape (n,)
         """
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        positive = self.decision_function(X) > 0
+        return self.classes_[positive.astype(int)]
 
     def predict_dense(self, X: Any) -> np.ndarray:
         """Labels that the dense network predicts, for comparison.

@@ -51,6 +51,8 @@ class PruningNet(DeferredLosses):
     problem : Problem
     solver : BilevelSolver
     mask_lr : float
+    n_rows : int
+        Rows of the training table.
     tolerance : float
         Largest gap of a feasible network; infinite where nothing is constrained.
     gap_method : {"between_groups", "to_overall"}
@@ -70,6 +72,7 @@ class PruningNet(DeferredLosses):
         problem: Problem,
         solver: BilevelSolver,
         mask_lr: float,
+        n_rows: int,
         tolerance: float = math.inf,
         gap_method: str = "between_groups",
         **kwargs: Any,
@@ -86,6 +89,7 @@ class PruningNet(DeferredLosses):
         self.problem = problem
         self.solver = solver
         self.mask_lr = mask_lr
+        self.n_rows = n_rows
         self.tolerance = tolerance
         self.gap_method = gap_method
 
@@ -108,7 +112,7 @@ class PruningNet(DeferredLosses):
         """Set up the state of both levels, and an optimiser for each."""
         self.state_ = self.solver.init(self.problem)
         self.optimizer_, self.mask_optimizer_ = self.solver.optimizers(
-            self.state_, self.lr, self.mask_lr
+            self.state_, self.lr, self.mask_lr, self.n_rows
         )
         return self
 
@@ -204,7 +208,7 @@ def measure(
 ) -> tuple[float, float, float]:
     """Accuracy, selection rate and gap of hard predictions on a whole table, in evaluation mode."""
     net._set_training(False)
-    correct = selected = weight_sum = 0.0
+    totals = table.X.new_zeros(3, dtype=torch.float64)
     sums: CellSums | None = None
     with torch.no_grad():
         for batch in ResidentIterator(table, EVALUATION_ROWS):
@@ -212,9 +216,9 @@ def measure(
             logits, _ = problem.evaluate(parameters, batch)
             predicted, y = hard_outcome(logits), columns["y"]
             weight = columns.get("sample_weight", torch.ones_like(y))
-            correct = correct + (weight * (predicted == y)).sum()
-            selected = selected + (weight * predicted).sum()
-            weight_sum = weight_sum + weight.sum()
+            totals += torch.stack(
+                [(weight * (predicted == y)).sum(), (weight * predicted).sum(), weight.sum()]
+            )
             if problem.fairness is not None:
                 cells = problem.fairness.cells
                 outcome = hard_outcome(cells.constraint.outcome_logits(logits, y))
@@ -223,4 +227,5 @@ def measure(
     measured = 0.0
     if sums is not None and problem.fairness is not None:
         measured = float(gap(sums, problem.fairness.cells, net.gap_method))
-    return float(correct / weight_sum), float(selected / weight_sum), measured
+    correct, selected, weight_sum = totals.tolist()
+    return correct / weight_sum, selected / weight_sum, measured

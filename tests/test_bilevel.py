@@ -1,0 +1,183 @@
+"""The bi-level gradients, against autograd through the closed-form lower level."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from fairprune_sk.bilevel import BilevelSolver, Problem, mask_gradient
+from fairprune_sk.compaction import reached_sparsity
+from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes
+from fairprune_sk.granularity import Unstructured
+from fairprune_sk.objective import FairnessTerm
+
+
+def test_mask_gradient_is_exact_for_a_loss_linear_in_z():
+    # θ*(m) = argmin c·(m ⊙ θ) + γ/2 ‖θ‖² = −m ⊙ c / γ, and the upper loss is c·(m ⊙ θ*(m)).
+    torch.manual_seed(0)
+    c, gamma = torch.randn(50, dtype=torch.float64), 0.7
+    mask = torch.rand(50, dtype=torch.float64, requires_grad=True)
+    (c * mask * (-mask * c / gamma)).sum().backward()
+    weight = (-mask * c / gamma).detach()
+    torch.testing.assert_close(mask_gradient(weight, mask.detach(), c, gamma), mask.grad)
+
+
+def test_mask_gradient_error_on_a_quadratic_falls_as_one_over_gamma():
+    torch.manual_seed(0)
+    n = 20
+    root = torch.randn(n, n, dtype=torch.float64)
+    A, b = root @ root.T / n + torch.eye(n), torch.randn(n, dtype=torch.float64)
+
+    def relative_error(gamma):
+        mask = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        mask.requires_grad_()
+        # θ*(m) solves (M A M + γ I) θ = −M b.
+        M = torch.diag(mask)
+        weight = torch.linalg.solve(M @ A @ M + gamma * torch.eye(n), -M @ b)
+        z = mask * weight
+        (0.5 * z @ A @ z + b @ z).backward()
+        grad = (A @ z + b).detach()
+        ours = mask_gradient(weight.detach(), mask.detach(), grad, gamma)
+        return float((ours - mask.grad).norm() / mask.grad.norm())
+
+    errors = [relative_error(gamma) for gamma in (1.0, 10.0, 100.0, 1000.0)]
+    assert errors[1] < 0.5
+    for before, after in zip(errors[1:-1], errors[2:], strict=True):
+        assert after == pytest.approx(before / 10, rel=0.2)
+
+
+def test_first_order_leaves_the_answer_of_the_weights_out():
+    weight, mask, grad = torch.randn(3, 10)
+    torch.testing.assert_close(mask_gradient(weight, mask, grad, None), weight * grad)
+
+
+def make_problem(constrained=True, sparsity=0.5, n=256, seed=0):
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+    group = torch.arange(n) % 2
+    # The first inputs tell the groups apart, and so does the network: there is a gap to close.
+    X = torch.randn(n, 6) + 2.0 * group[:, None] - 1.0
+    with torch.no_grad():
+        module[0].weight.abs_()
+        module[2].weight.abs_().mul_(10.0)
+        module[2].bias.fill_(-3.0)
+    y = (X[:, 0] + 0.5 * torch.randn(n) > 0.5).float()
+    constraint = CONSTRAINTS["demographic_parity"]()
+    cells = Cells(constraint, 2, torch.ones(2, dtype=torch.bool))
+    term = FairnessTerm(cells, 0.01, 1.0, 5.0, 0.1, 0.5, 0.0) if constrained else None
+
+    def evaluate(z, batch):
+        logits = functional_call(module, z, (batch[0],))[:, 0]
+        return logits, F.binary_cross_entropy_with_logits(logits, batch[1]["y"])
+
+    batch = (X, {"y": y, "cell": cell_codes(constraint, y, group, 2)})
+    return Problem(module, evaluate, term, Unstructured(), sparsity), batch
+
+
+def gradients(solver, frozen=False, constrained=True):
+    problem, batch = make_problem(constrained)
+    state = solver.init(problem)
+    state = solver.project(problem, state, 0.5)
+    state, _ = solver.gradients(problem, state, batch, frozen=frozen)
+    return state
+
+
+def test_gradients_equal_autograd_through_the_masked_forward():
+    problem, batch = make_problem(constrained=False)
+    solver = BilevelSolver(implicit_gradient="first_order")
+    state = solver.project(problem, solver.init(problem), 0.5)
+    weights = {n: p.detach().clone().requires_grad_() for n, p in state.weights.items()}
+    masks = {n: m.float().requires_grad_() for n, m in state.masks.items()}
+    z = {n: w * masks[n] if n in masks else w for n, w in weights.items()}
+    problem.evaluate(z, batch)[1].backward()
+    state, _ = solver.gradients(problem, state, batch, frozen=False)
+    for name, weight in state.weights.items():
+        torch.testing.assert_close(weight.grad, weights[name].grad)
+    ours = torch.cat([s.grad.flatten() for s in state.scores.values()])
+    theirs = torch.cat([m.grad.flatten() for m in masks.values()])
+    torch.testing.assert_close(ours, theirs / theirs.square().mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    ("levels", "weights_see_it", "scores_see_it"),
+    [
+        (("upper", "lower"), True, True),
+        (("lower",), True, False),
+        (("upper",), False, True),
+        ((), False, False),
+    ],
+)
+def test_constrained_levels_decide_who_sees_the_fairness_term(
+    levels, weights_see_it, scores_see_it
+):
+    plain = gradients(BilevelSolver(), constrained=False)
+    state = gradients(BilevelSolver(constrained_levels=levels))
+    same_weights = all(
+        torch.allclose(state.weights[n].grad, plain.weights[n].grad) for n in plain.weights
+    )
+    same_scores = all(
+        torch.allclose(state.scores[n].grad, plain.scores[n].grad) for n in plain.scores
+    )
+    assert (same_weights, same_scores) == (not weights_see_it, not scores_see_it)
+
+
+def test_implicit_gradient_changes_the_scores_alone():
+    closed = gradients(BilevelSolver(gamma=0.01))
+    first = gradients(BilevelSolver(implicit_gradient="first_order"))
+    for name in closed.weights:
+        torch.testing.assert_close(closed.weights[name].grad, first.weights[name].grad)
+    assert any(
+        not torch.allclose(closed.scores[n].grad, first.scores[n].grad) for n in closed.scores
+    )
+
+
+def test_frozen_masks_get_no_gradient():
+    state = gradients(BilevelSolver(), frozen=True)
+    assert all(score.grad is None for score in state.scores.values())
+    assert all(weight.grad is not None for weight in state.weights.values())
+
+
+def test_removed_weights_get_no_gradient():
+    state = gradients(BilevelSolver())
+    for name, mask in state.masks.items():
+        assert (state.weights[name].grad[~mask] == 0).all()
+    assert reached_sparsity(state.masks) == 0.5
+
+
+def test_ramp_rises_to_the_sparsity_and_the_rate_falls():
+    solver = BilevelSolver(ramp_end=0.5)
+    ramp = [solver.sparsity_at(p / 20, 0.9) for p in range(21)]
+    assert ramp[0] == 0.0 and ramp == sorted(ramp) and ramp[10:] == [0.9] * 11
+    assert ramp[5] == pytest.approx(0.9 * (1 - 0.5**3))
+    factors = [solver.lr_factor(p / 20) for p in range(21)]
+    assert factors[:11] == [1.0] * 11 and factors[-1] == pytest.approx(0.01)
+    assert factors == sorted(factors, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gamma", 0.0),
+        ("rho", -1.0),
+        ("implicit_gradient", "exact"),
+        ("constrained_levels", ("middle",)),
+        ("importance", "luck"),
+        ("ramp_end", 0.9),
+    ],
+)
+def test_a_wrong_hyperparameter_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"Got {name}={value!r}".replace("(", r"\(")[:20]):
+        BilevelSolver(**{name: value})
+
+
+def test_a_solver_is_frozen_and_can_be_copied():
+    solver = BilevelSolver(gamma=2.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        solver.gamma = 3.0
+    assert copy.deepcopy(solver) == solver

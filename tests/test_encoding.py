@@ -1,0 +1,135 @@
+"""Table encoding and the default network, against the reference piecewise-linear encoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rtdl_num_embeddings import PiecewiseLinearEncoding, compute_bins
+
+from fairprune_sk.encoding import MAX_BINS, TableEncoder, tree_bins
+from fairprune_sk.modules import ColumnEncoding, TabularNetwork
+
+
+def test_encoding_equals_rtdl_within_the_bins():
+    rng = np.random.default_rng(0)
+    X = rng.exponential(size=(300, 4)).astype(np.float32)
+    y = (X[:, 0] + X[:, 1] > 2).astype(np.int64)
+    edges = [torch.from_numpy(tree_bins(column, y)) for column in X.T]
+    ours = ColumnEncoding(edges, [])(torch.from_numpy(X))
+    theirs = PiecewiseLinearEncoding(edges)(torch.from_numpy(X))
+    # rtdl stores the last bin of a column after its padding; the columns come in the same order.
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_bins_are_those_of_rtdl_where_rtdl_has_some():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=2000).astype(np.float32)
+    y = (np.sin(3 * x) + 0.3 * rng.normal(size=2000) > 0).astype(np.int64)
+    (theirs,) = compute_bins(
+        torch.from_numpy(x)[:, None],
+        MAX_BINS,
+        tree_kwargs={"min_samples_leaf": 16, "random_state": 0},
+        y=torch.from_numpy(y),
+        regression=False,
+    )
+    np.testing.assert_allclose(tree_bins(x, y), theirs.numpy(), rtol=1e-6)
+
+
+def test_weights_move_the_bins():
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(size=500), rng.integers(0, 2, 500)
+    weight = rng.integers(1, 4, 500)
+    weighted = tree_bins(x, y, weight.astype(float))
+    assert not np.array_equal(weighted, tree_bins(x, y))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros(50), np.full(50, 1e20), np.arange(2.0), np.array([0.0] * 99 + [1e6])],
+    ids=["constant", "large constant", "two rows", "one outlier"],
+)
+def test_difficult_columns_have_ascending_edges(values):
+    y = np.arange(len(values)) % 2
+    edges = tree_bins(values, y)
+    assert len(edges) >= 2 and (np.diff(edges) > 0).all() and np.isfinite(edges).all()
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    n = 200
+    income = rng.lognormal(size=n)
+    income[::7] = np.nan
+    return pd.DataFrame(
+        {
+            "income": income,
+            "children": rng.integers(0, 4, n),
+            "nothing": np.nan,
+            "one": 1,
+            "married": rng.integers(0, 2, n).astype(bool),
+            "job": rng.choice(["a", "b", "c"], n),
+            "region": pd.Categorical(rng.choice(["n", "s"], n), categories=["n", "s", "unused"]),
+            "maybe": pd.array(rng.choice([True, False, None], n), dtype="boolean"),
+            "visits": pd.array(rng.choice([1, 2, None], n), dtype="Int64"),
+        }
+    )
+
+
+def test_every_kind_of_column_becomes_finite_floats(frame):
+    y = np.arange(len(frame)) % 2
+    frame.loc[3, "job"] = None
+    encoder = TableEncoder().fit(frame, y)
+    encoded = encoder.transform(frame)
+    assert encoded.dtype == np.float32 and np.isfinite(encoded).all()
+    n_numeric = len(encoder.edges_)
+    assert n_numeric == 5 + 3  # income, nothing and visits have an indicator of missing values
+    assert encoder.n_categories_ == [2, 4, 2, 3]
+    network = TabularNetwork(encoder.edges_, encoder.n_categories_).eval()
+    assert network(torch.from_numpy(encoded)).shape == (len(frame), 1)
+
+
+def test_categories_not_seen_before_are_zeros_and_outliers_are_cut(frame):
+    y = np.arange(len(frame)) % 2
+    encoder = TableEncoder().fit(frame, y)
+    new = frame.head(2).copy()
+    new["job"] = "unheard of"
+    new["income"] = [1e12, -1e12]
+    encoded = encoder.transform(new)
+    known = encoder.transform(frame)
+    assert (encoded[:, 0] == [known[:, 0].max(), known[:, 0].min()]).all()
+    encoding = ColumnEncoding(encoder.edges_, encoder.n_categories_)
+    job = encoding.columns == len(encoder.edges_) + 1
+    assert (encoding(torch.from_numpy(encoded))[:, job] == 0).all()
+    assert (encoding(torch.from_numpy(known))[:, job].sum(dim=1) == 1).all()
+
+
+def test_columns_are_told_apart_by_position(frame):
+    y = np.arange(len(frame)) % 2
+    twice = pd.concat([frame[["income"]], frame[["income"]], frame[["job"]]], axis=1)
+    assert TableEncoder().fit(twice, y).transform(twice).shape == (200, 5)
+
+
+def test_arrays_are_numeric_tables():
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    X[0, 0] = np.nan
+    encoded = TableEncoder().fit(X, np.arange(50) % 2).transform(X)
+    assert encoded.shape == (50, 4)
+
+
+def test_many_categories_share_a_code():
+    frame = pd.DataFrame({"id": [f"c{i // 2}" for i in range(2000)]})
+    encoder = TableEncoder().fit(frame, np.arange(2000) % 2)
+    assert encoder.n_categories_ == [256]
+
+
+def test_encoding_has_no_parameters():
+    edges = [torch.tensor([0.0, 1.0, 2.0])]
+    encoding = ColumnEncoding(edges, [3])
+    assert not list(encoding.parameters())
+    assert encoding.n_outputs == 5
+    assert encoding.columns.tolist() == [0, 0, 1, 1, 1]
+    X = torch.tensor([[0.5, 0.0], [1.5, 2.0]])
+    expected = torch.tensor([[0.5, 0, 1, 0, 0], [1, 0.5, 0, 0, 1]])
+    torch.testing.assert_close(encoding(X), expected)
