@@ -120,7 +120,7 @@ class BilevelSolver:
     ramp_end, freeze_start : float
         Fractions of training at which the sparsity is reached and the mask is frozen.
     weight_decay : float or "auto"
-        Of AdamW, on all weights. "auto" is 20,000 / n for n rows, between 2 and 5: the fewer
+        Of AdamW, on all weights. "auto" is 70,000 / n for n rows, between 2 and 5: the fewer
         the rows, the less a gap that vanished in training says about other rows, and the more
         the weights must be held back.
     mask_momentum : float
@@ -195,7 +195,7 @@ class BilevelSolver:
         """Optimisers of the lower and of the upper level."""
         decay = self.weight_decay
         if decay == "auto":
-            decay = min(max(20_000 / n_rows, 2.0), 5.0)
+            decay = min(max(70_000 / n_rows, 2.0), 5.0)
         lower = torch.optim.AdamW(
             state.weights.values(), lr=lr, weight_decay=float(decay), fused=True
         )

@@ -71,10 +71,11 @@ class Unstructured(Granularity):
         for score in flat:
             best.append(score.argmax() + offset)
             offset += len(score)
-        ranked[torch.stack(best)] = torch.inf
+        # index_fill_, since assigning a number by index copies it to a GPU and waits for it.
+        ranked.index_fill_(0, torch.stack(best), torch.inf)
         # top-k by index, not by a threshold: ties at the threshold must not change the count.
         kept = torch.zeros_like(ranked, dtype=torch.bool)
-        kept[ranked.topk(n_kept, sorted=False).indices] = True
+        kept.index_fill_(0, ranked.topk(n_kept, sorted=False).indices, True)
         return {
             name: mask.view_as(scores[name])
             for name, mask in zip(scores, kept.split(sizes), strict=True)

@@ -67,8 +67,9 @@ class ColumnEncoding(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Encode a batch of shape (n, n_columns) to shape (n, n_outputs)."""
+        # In place: the encoded batch is much wider than the table, and each pass over it costs.
         numeric = X.index_select(1, self.numeric_column)
-        numeric = ((numeric - self.low) / self.width).clamp(0.0, 1.0)
+        numeric = numeric.sub_(self.low).div_(self.width).clamp_(0.0, 1.0)
         codes = X.index_select(1, self.category_column)
         return torch.cat([numeric, torch.eq(codes, self.category).to(numeric.dtype)], dim=1)
 

@@ -94,7 +94,7 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
     solver : {"bilevel"} or BilevelSolver, default="bilevel"
         The pruning algorithm, with its own hyperparameters.
     max_epochs : int or "auto", default="auto"
-        Epochs of the pruning phase. "auto" takes at least 400 steps, and 20 epochs of a table
+        Epochs of the pruning phase. "auto" takes at least 400 steps, and 32 epochs of a table
         of moderate size.
     batch_size : int or "auto", default="auto"
         Rows in a batch of the pruning phase: group rates need many. "auto" is the smaller of
@@ -414,7 +414,7 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         max_epochs = self.max_epochs
         if max_epochs == "auto":
             # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
-            max_epochs = max(-(-400 // steps), min(20, -(-4000 // steps)), 8)
+            max_epochs = max(-(-400 // steps), min(32, -(-4000 // steps)), 8)
         fairness = None
         if cells is not None:
             bound = self.tolerance
@@ -429,7 +429,8 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
                 rho=solver.rho,
                 multiplier_lr=solver.multiplier_lr,
                 temperature=solver.temperature,
-                # Sums over about one epoch, and no more than twenty batches.
+                # Sums over about one epoch, and no more than twenty batches: longer memories
+                # lag behind the network, and the multipliers overshoot.
                 memory=1.0 - 1.0 / min(steps, 20),
             )
 
@@ -567,6 +568,13 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
     def _n_features_out(self) -> int:
         output = [m for m in self.network_.modules() if isinstance(m, nn.Linear)][-1]
         return output.in_features
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickling: the network goes to the CPU, where every machine can load it."""
+        state = super().__getstate__()
+        if "network_" in state:
+            state = {**state, "network_": copy.deepcopy(state["network_"]).cpu()}
+        return state
 
     def was_fitted_on(self, X: Any) -> bool:
         """Whether X is the very table that ``fit`` saw: fairness there says little.

@@ -48,7 +48,7 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
     classes = encoder.classes_
     if len(classes) == 1:
         raise ValueError(
-            f"Got y with one class, {classes[0]!r}, but expected two: there is nothing to learn. "
+            f"Got y with one class, {classes[0]}, but expected two: there is nothing to learn. "
             "Classifier can't train when only one class is present."
         )
     if len(classes) > 2:
