@@ -54,9 +54,7 @@ class Clock(Callback):
             seconds.append(time.perf_counter() - self.start)
 
 
-def time_plain_loop(
-    module: torch.nn.Module, X: torch.Tensor, y: torch.Tensor, epochs: int
-) -> float:
+def time_plain_loop(module: nn.Module, X: Tensor, y: Tensor, epochs: int) -> float:
     """Return the median seconds of an epoch of a loop as one writes it by hand."""
     module = copy.deepcopy(module).eval()  # no dropout, as in the pruning phase
     optimizer = torch.optim.AdamW(module.parameters(), lr=LR, weight_decay=WEIGHT_DECAY, fused=True)
@@ -74,9 +72,7 @@ def time_plain_loop(
     return statistics.median(seconds[1:])
 
 
-def time_skorch_loop(
-    module: torch.nn.Module, X: torch.Tensor, y: torch.Tensor, epochs: int
-) -> float:
+def time_skorch_loop(module: nn.Module, X: Tensor, y: Tensor, epochs: int) -> float:
     """Return the median seconds of an epoch of skorch with its own data loader."""
     net = NeuralNetBinaryClassifier(
         copy.deepcopy(module),

@@ -139,15 +139,23 @@ def reference_accuracy(name: str, folder: Path, seed: int) -> dict:
 
 
 def run(
-    folder: Path, names: list[str], seeds: range, results: Path | None, n_jobs: int
+    folder: Path,
+    names: list[str],
+    seeds: range,
+    results: Path | None,
+    n_jobs: int,
+    with_and_without: tuple[bool, ...] = (True, False),
 ) -> pd.DataFrame:
     """Fit everything that is not in the results yet; append each fit as it is done."""
-    done = pd.read_csv(results) if results is not None and results.exists() else pd.DataFrame()
+    done = pd.DataFrame()
+    if results is not None and results.exists():
+        # "none" is a constraint here, not a missing value.
+        done = pd.read_csv(results, keep_default_na=False)
     keys = ["table", "seed", "constraint", "sparsity", "sensitive_is_feature"]
     known = set(done[keys].itertuples(index=False, name=None)) if len(done) else set()
     jobs = [
         (name, seed, constraint, sparsity, is_feature)
-        for is_feature in (True, False)
+        for is_feature in with_and_without
         for constraint, sparsity in SETTINGS
         for name in names
         for seed in seeds

@@ -1,0 +1,66 @@
+"""The examples run as the README says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def csv(tmp_path):
+    from fairprune_sk.datasets import make_biased_classification
+
+    X, y, s = make_biased_classification(600, random_state=0)
+    path = tmp_path / "credit.csv"
+    pd.concat([X, s, y], axis=1).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.slow
+def test_demo_on_a_csv(csv):
+    done = run(
+        "examples/demo.py", "--data", csv, "--target", "approved", "--sensitive", "sex,origin"
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("600 rows", "FairPruner", "Fairness report: 180 rows", "Sparsity 90.0%"):
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "nothing", "--sensitive", "sex"], "Got column 'nothing'"),
+        (["--target", "approved"], "expected --target and --sensitive"),
+        (["--target", "income", "--sensitive", "sex"], "but expected two"),
+    ],
+)
+def test_demo_says_what_is_wrong_with_its_arguments(csv, arguments, message):
+    done = run("examples/demo.py", "--data", csv, *arguments)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_epoch_time_prints_its_ratios():
+    done = run("examples/epoch_time.py", "--rows", 3000, "--epochs", 4)
+    assert done.returncode == 0, done.stderr
+    assert "x plain" in done.stdout
