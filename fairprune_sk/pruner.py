@@ -55,8 +55,8 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
 
     A dense network is trained first. Then masks (upper level) and weights (lower level) are
     learned together, under a bound on the gap between groups at both levels, until the wanted
-    fraction of the weights is gone (Dai et al., arXiv 2312.10181). What is kept is the most
-    accurate network on the way whose gap on the training rows is within the tolerance.
+    fraction of the weights is gone (Dai et al., arXiv 2312.10181). What is kept is the best
+    network on the way (accuracy less gap) whose gap on the training rows is within the tolerance.
 
     Predicting never needs the sensitive features. Columns are never added or dropped: whether a
     sensitive column is also a feature is for the caller to decide.

@@ -37,8 +37,12 @@ class Candidate:
     gap: float
 
     def rank(self, tolerance: float) -> tuple[float, float]:
-        """Sort key: the smallest violation first, then the highest accuracy."""
-        return max(self.gap - tolerance, 0.0), -self.accuracy
+        """Sort key: the smallest violation first, then the highest accuracy less the gap.
+
+        Feasible networks of one run hardly differ in accuracy, and their gaps on other rows are
+        larger than here: a point of gap weighs as much as a point of accuracy.
+        """
+        return max(self.gap - tolerance, 0.0), self.gap - self.accuracy
 
 
 class PruningNet(DeferredLosses):
