@@ -13,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
 from fairprune_sk.bilevel import BilevelSolver, Problem
+from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CellSums, cell_sums, gap, hard_outcome
 from fairprune_sk.training import EVALUATION_ROWS, DeferredLosses, ResidentIterator, ResidentTable
 
@@ -175,9 +176,7 @@ class PruningNet(DeferredLosses):
     ) -> None:
         """Record what the epoch did, and keep its network if it is the best so far."""
         super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
-        removed = sum((~mask).sum() for mask in self.state_.masks.values())
-        n_weights = sum(mask.numel() for mask in self.state_.masks.values())
-        self.history.record("sparsity", float(removed) / n_weights)
+        self.history.record("sparsity", reached_sparsity(self.state_.masks))
         if self.state_.fairness is not None and self.problem.fairness is not None:
             fairness, cells = self.state_.fairness, self.problem.fairness.cells
             running = gap(fairness.running, cells, self.gap_method)
