@@ -18,6 +18,20 @@ LEVELS = ("upper", "lower")
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where an earlier run ended: the network itself comes as the problem's module.
+
+    Attributes
+    ----------
+    sparsity : float
+    multipliers : Tensor of shape (n_cells,) or None
+    """
+
+    sparsity: float
+    multipliers: Tensor | None
+
+
+@dataclass(frozen=True)
 class Problem:
     """What a solver has to solve: one network, one objective, one budget.
 
@@ -27,10 +41,12 @@ class Problem:
         The network; its parameters are updated in place.
     evaluate : callable
         ``evaluate(parameters, batch)`` gives the logits of the network with these parameters,
-        shape (n,), and the mean loss.
+        shape (n, n_columns), and the mean loss.
     fairness : FairnessTerm or None
     granularity : Granularity
     sparsity : float
+    start : Start, optional
+        Where an earlier run ended, to go on from there.
     """
 
     module: nn.Module
@@ -38,6 +54,7 @@ class Problem:
     fairness: FairnessTerm | None
     granularity: Granularity
     sparsity: float
+    start: Start | None = None
 
 
 @dataclass
@@ -47,7 +64,7 @@ class BilevelState:
     Attributes
     ----------
     weights : dict of nn.Parameter
-        Every trainable parameter of the module.
+        Every parameter of the module; those without ``requires_grad`` are masked, not trained.
     scores, masks : dict of Tensor
         For each prunable parameter: scores in [0, 1], and their projection, True keeps.
     fairness : FairnessState or None
@@ -165,11 +182,11 @@ class BilevelSolver:
                 "expected 0 <= ramp_end < freeze_start <= 1."
             )
 
-    def sparsity_at(self, progress: float, sparsity: float) -> float:
-        """Sparsity after a fraction of training, on the cubic ramp to its final value."""
+    def sparsity_at(self, progress: float, sparsity: float, start: float = 0.0) -> float:
+        """Sparsity after a fraction of training, on the cubic ramp from start to final value."""
         if progress >= self.ramp_end:
             return sparsity
-        return sparsity * (1.0 - (1.0 - progress / self.ramp_end) ** 3)
+        return sparsity + (start - sparsity) * (1.0 - progress / self.ramp_end) ** 3
 
     def lr_factor(self, progress: float) -> float:
         """Factor on the learning rate: constant along the ramp, then a half cosine to 0.01."""
@@ -180,13 +197,15 @@ class BilevelSolver:
 
     def init(self, problem: Problem) -> BilevelState:
         """State before the first step: every weight kept, scores from the importance."""
-        weights = {n: p for n, p in problem.module.named_parameters() if p.requires_grad}
+        weights = dict(problem.module.named_parameters())
         prunable = {n: p.detach() for n, p in prunable_parameters(problem.module).items()}
         scores = {n: nn.Parameter(s) for n, s in IMPORTANCES[self.importance](prunable).items()}
         masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in prunable.items()}
         fairness = None
         if problem.fairness is not None:
-            fairness = problem.fairness.init(next(iter(weights.values())).new_zeros(1))
+            multipliers = None if problem.start is None else problem.start.multipliers
+            like = next(iter(weights.values())).new_zeros(1)
+            fairness = problem.fairness.init(like, multipliers)
         return BilevelState(weights, scores, masks, fairness)
 
     def optimizers(
@@ -196,9 +215,8 @@ class BilevelSolver:
         decay = self.weight_decay
         if decay == "auto":
             decay = min(max(70_000 / n_rows, 2.0), 5.0)
-        lower = torch.optim.AdamW(
-            state.weights.values(), lr=lr, weight_decay=float(decay), fused=True
-        )
+        trained = [weight for weight in state.weights.values() if weight.requires_grad]
+        lower = torch.optim.AdamW(trained, lr=lr, weight_decay=float(decay), fused=True)
         upper = torch.optim.SGD(state.scores.values(), lr=mask_lr, momentum=self.mask_momentum)
         return lower, upper
 
@@ -220,7 +238,7 @@ class BilevelSolver:
         ----------
         problem, state
         batch
-            A pair of X and a dict with "y", and "cell" and "sample_weight" where there are any.
+            A pair of X and a dict of what is known of the rows (see :class:`FairnessTerm`).
         frozen : bool
             Whether the mask is frozen: then only the weights get a gradient.
 
@@ -236,21 +254,25 @@ class BilevelSolver:
         objective = loss
         if problem.fairness is not None and state.fairness is not None:
             _, columns = batch
-            term, fairness = problem.fairness(
-                state.fairness, logits, columns["y"], columns["cell"], columns.get("sample_weight")
-            )
+            term, fairness = problem.fairness(state.fairness, logits, columns)
             state = replace(state, fairness=fairness)
             objective = loss + term
         leaves = list(z.values())
         seen = {level: objective if level in self.constrained_levels else loss for level in LEVELS}
         one_pass = frozen or seen["upper"] is seen["lower"]
-        lower = torch.autograd.grad(seen["lower"], leaves, retain_graph=not one_pass)
-        upper = lower if one_pass else torch.autograd.grad(seen["upper"], leaves)
+        # Parameters that the network does not use have a gradient of zero.
+        lower = torch.autograd.grad(
+            seen["lower"], leaves, retain_graph=not one_pass, materialize_grads=True
+        )
+        upper = lower
+        if not one_pass:
+            upper = torch.autograd.grad(seen["upper"], leaves, materialize_grads=True)
         with torch.no_grad():
             if not frozen:
                 self._set_score_gradients(state, dict(zip(z, upper, strict=True)))
             for (name, weight), grad in zip(state.weights.items(), lower, strict=True):
-                weight.grad = grad.mul_(state.masks[name]) if name in state.masks else grad
+                if weight.requires_grad:
+                    weight.grad = grad.mul_(state.masks[name]) if name in state.masks else grad
         return state, {"loss": loss.detach(), "y_pred": logits.detach()}
 
     def _set_score_gradients(self, state: BilevelState, grads: dict[str, Tensor]) -> None:

@@ -2,11 +2,16 @@
 
 A notion of group fairness asks that ``P[outcome = 1 | event, group]`` be the same in every
 group. A :class:`Constraint` names the events that it conditions on and the outcome that it counts;
-grouping, averaging and differences are written once, below, for all of them.
+grouping, averaging and comparing are written once, below, for all of them.
 
-Every row falls in at most one **cell**, a pair (event, group), coded ``event * n_groups + group``,
-or in none (-1). All functions take any number of leading axes on the logits (one per network), so
-that one code path serves a single network and a stack of them.
+Logits have shape (..., n, n_columns): one column, the positive class, where there are two classes,
+and one for each class where there are more. Every column is an outcome of its own (one class
+against the rest), unless the constraint sees one outcome only, such as "the prediction is right".
+
+For every outcome, a row falls in at most one **cell**, a combination of (outcome, event, stratum,
+group), coded with the group as the fastest index, or in none (-1). All functions take any number
+of leading axes on the logits (one per network), so that one code path serves a single network and
+a stack of them.
 """
 
 from __future__ import annotations
@@ -21,44 +26,72 @@ from torch import Tensor
 OUTSIDE = -1
 """Cell code of a row that no event of the constraint covers."""
 
+COMPARISONS = ("difference", "ratio")
 
+# A selection rate below this is compared as if it were this large: a ratio to nothing is no
+# number.
+SMALLEST_RATE = 0.01
+
+
+@dataclass(frozen=True)
 class Constraint(ABC):
     """A notion of group fairness, as the events that it conditions on.
 
-    Subclasses are stateless: they set :attr:`events` and define :meth:`event`; a notion whose
-    outcome is not "predicted positive" overrides :meth:`outcome_logits` as well.
+    Subclasses set :attr:`events` and define :meth:`event`; a notion whose outcome is not
+    "this class is predicted" overrides :meth:`outcome_logits` as well.
+
+    Parameters
+    ----------
+    comparison : {"difference", "ratio"}
+        Whether the gap between two rates is their difference, or 1 minus their ratio: a
+        tolerance of 0.2 on the ratio is the four-fifths rule.
     """
+
+    comparison: str = "difference"
 
     events: ClassVar[tuple[str, ...]]
     """Names of the events, for messages and reports."""
 
+    one_vs_rest: ClassVar[bool] = True
+    """Whether each class is an outcome of its own where there are more than two."""
+
+    relative_to_dense: ClassVar[bool] = False
+    """Whether what counts is the change of the outcome against the dense network."""
+
+    def __post_init__(self) -> None:
+        if self.comparison not in COMPARISONS:
+            raise ValueError(
+                f"Got comparison={self.comparison!r}, but expected 'difference' or 'ratio'."
+            )
+
     @abstractmethod
-    def event(self, y_true: Tensor) -> Tensor:
-        """Code of the event that each row belongs to, or ``OUTSIDE``.
+    def event(self, is_class: Tensor) -> Tensor:
+        """Code of the event that each row belongs to, or ``OUTSIDE``, for each outcome.
 
         Parameters
         ----------
-        y_true : Tensor of shape (n,)
-            Labels, 0 or 1.
+        is_class : Tensor of shape (n, n_columns), bool
+            Whether the row is truly of the column's class.
 
         Returns
         -------
-        Tensor of shape (n,), int64
+        Tensor of shape (n, n_outcomes), int64
         """
 
-    def outcome_logits(self, logits: Tensor, y_true: Tensor) -> Tensor:
-        """Logits whose sign is the outcome that the constraint counts (predicted positive).
+    def outcome_logits(self, margins: Tensor, is_class: Tensor) -> Tensor:
+        """Numbers whose sign is the outcome that the constraint counts.
 
         Parameters
         ----------
-        logits : Tensor of shape (..., n)
-        y_true : Tensor of shape (n,)
+        margins : Tensor of shape (..., n, n_columns)
+            From :func:`margins`: positive where the class is predicted.
+        is_class : Tensor of shape (n, n_columns), bool
 
         Returns
         -------
-        Tensor of shape (..., n)
+        Tensor of shape (..., n, n_outcomes)
         """
-        return logits
+        return margins
 
 
 class DemographicParity(Constraint):
@@ -66,9 +99,9 @@ class DemographicParity(Constraint):
 
     events = ("all",)
 
-    def event(self, y_true: Tensor) -> Tensor:
+    def event(self, is_class: Tensor) -> Tensor:
         """Every row is in the one event."""
-        return torch.zeros_like(y_true, dtype=torch.int64)
+        return torch.zeros_like(is_class, dtype=torch.int64)
 
 
 class EqualizedOdds(Constraint):
@@ -76,9 +109,9 @@ class EqualizedOdds(Constraint):
 
     events = ("negative", "positive")
 
-    def event(self, y_true: Tensor) -> Tensor:
+    def event(self, is_class: Tensor) -> Tensor:
         """Condition on the true label."""
-        return y_true.to(torch.int64)
+        return is_class.to(torch.int64)
 
 
 class EqualOpportunity(Constraint):
@@ -86,9 +119,9 @@ class EqualOpportunity(Constraint):
 
     events = ("positive",)
 
-    def event(self, y_true: Tensor) -> Tensor:
+    def event(self, is_class: Tensor) -> Tensor:
         """Only positive rows count."""
-        return torch.where(y_true > 0, 0, OUTSIDE)
+        return torch.where(is_class, 0, OUTSIDE)
 
 
 class FalsePositiveRateParity(Constraint):
@@ -96,9 +129,9 @@ class FalsePositiveRateParity(Constraint):
 
     events = ("negative",)
 
-    def event(self, y_true: Tensor) -> Tensor:
+    def event(self, is_class: Tensor) -> Tensor:
         """Only negative rows count."""
-        return torch.where(y_true > 0, OUTSIDE, 0)
+        return torch.where(is_class, OUTSIDE, 0)
 
 
 class AccuracyParity(Constraint):
@@ -108,14 +141,47 @@ class AccuracyParity(Constraint):
     """
 
     events = ("all",)
+    one_vs_rest = False
 
-    def event(self, y_true: Tensor) -> Tensor:
+    def event(self, is_class: Tensor) -> Tensor:
         """Every row is in the one event."""
-        return torch.zeros_like(y_true, dtype=torch.int64)
+        return torch.zeros_like(is_class[:, :1], dtype=torch.int64)
 
-    def outcome_logits(self, logits: Tensor, y_true: Tensor) -> Tensor:
-        """Positive where the prediction is right."""
-        return torch.where(y_true > 0, logits, -logits)
+    def outcome_logits(self, margins: Tensor, is_class: Tensor) -> Tensor:
+        """Positive where the prediction is right: the margin of the true class."""
+        if margins.shape[-1] == 1:
+            return torch.where(is_class, margins, -margins)
+        return (margins * is_class).sum(-1, keepdim=True)
+
+
+class ErrorRateParity(AccuracyParity):
+    """Equal error rates: ``P[ŷ ≠ y | group]`` is the same in every group.
+
+    The difference is that of accuracies; the ratio is another one.
+    """
+
+    def outcome_logits(self, margins: Tensor, is_class: Tensor) -> Tensor:
+        """Positive where the prediction is wrong."""
+        return -super().outcome_logits(margins, is_class)
+
+
+class DegradationParity(AccuracyParity):
+    """Equal loss of accuracy: what pruning takes from each group is the same.
+
+    ``P[ŷ_dense = y | group] − P[ŷ = y | group]`` is the same in every group: the performance
+    degradation fairness of Dai et al. (arXiv 2312.10181), Definition 3. It leaves alone what the
+    dense network does to the groups.
+    """
+
+    relative_to_dense = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.comparison != "difference":
+            raise ValueError(
+                "Got comparison='ratio' for DegradationParity, but changes of accuracy are near "
+                "0 and may be negative: compare them by 'difference'."
+            )
 
 
 CONSTRAINTS: dict[str, type[Constraint]] = {
@@ -124,8 +190,67 @@ CONSTRAINTS: dict[str, type[Constraint]] = {
     "equal_opportunity": EqualOpportunity,
     "false_positive_rate_parity": FalsePositiveRateParity,
     "accuracy_parity": AccuracyParity,
+    "error_rate_parity": ErrorRateParity,
+    "degradation_parity": DegradationParity,
 }
 """Every constraint by the name that ``FairPruner(constraint=...)`` takes."""
+
+
+def cell_bound(tolerance: float, gap_method: str, comparison: str) -> float:
+    """Bound on the difference of each cell to the pooled rate that keeps a gap in a tolerance.
+
+    Two groups that are each within half the tolerance of the pooled rate are within the
+    tolerance of each other; for ratios, ``(1 + b) / (1 − b) = 1 / (1 − tolerance)``.
+
+    Parameters
+    ----------
+    tolerance : float
+        Largest allowed gap.
+    gap_method : {"between_groups", "to_overall"}
+    comparison : {"difference", "ratio"}
+
+    Returns
+    -------
+    float
+    """
+    if gap_method == "to_overall":
+        return tolerance
+    return tolerance / 2 if comparison == "difference" else tolerance / (2.0 - tolerance)
+
+
+def class_columns(y_true: Tensor, n_columns: int) -> Tensor:
+    """Whether each row is of each column's class, shape (n, n_columns), bool.
+
+    Parameters
+    ----------
+    y_true : Tensor of shape (n,)
+        Class codes; the one column of two classes stands for code 1.
+    n_columns : int
+    """
+    if n_columns == 1:
+        return (y_true > 0).unsqueeze(-1)
+    return y_true.unsqueeze(-1) == torch.arange(n_columns, device=y_true.device)
+
+
+def margins(logits: Tensor) -> Tensor:
+    """Distance of each class to being predicted: its logit minus the largest of the others.
+
+    Positive where the class is predicted. The logit of the one column of two classes is its own
+    margin.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (..., n, n_columns)
+
+    Returns
+    -------
+    Tensor of shape (..., n, n_columns)
+    """
+    if logits.shape[-1] == 1:
+        return logits
+    top = logits.topk(2, dim=-1).values
+    is_first = logits == top[..., :1]
+    return logits - torch.where(is_first, top[..., 1:], top[..., :1])
 
 
 @dataclass(frozen=True)
@@ -146,31 +271,63 @@ class Cells:
 
     @property
     def n_cells(self) -> int:
-        """Number of (event, group) pairs."""
-        return len(self.constraint.events) * self.n_groups
+        """Number of (outcome, event, stratum, group) combinations."""
+        return len(self.constrained)
 
     def to(self, device: torch.device) -> Cells:
         """Return the same cells on another device."""
         return Cells(self.constraint, self.n_groups, self.constrained.to(device))
 
+    def outcome_logits(self, logits: Tensor, y_true: Tensor) -> Tensor:
+        """Numbers whose sign is the outcome that the constraint counts.
 
-def cell_codes(constraint: Constraint, y_true: Tensor, group: Tensor, n_groups: int) -> Tensor:
-    """Cell of each row: ``event * n_groups + group``, or ``OUTSIDE``.
+        Parameters
+        ----------
+        logits : Tensor of shape (..., n, n_columns)
+        y_true : Tensor of shape (n,)
+
+        Returns
+        -------
+        Tensor of shape (..., n, n_outcomes)
+        """
+        is_class = class_columns(y_true, logits.shape[-1])
+        return self.constraint.outcome_logits(margins(logits), is_class)
+
+
+def cell_codes(
+    constraint: Constraint,
+    is_class: Tensor,
+    group: Tensor,
+    n_groups: int,
+    stratum: Tensor | None = None,
+    n_strata: int = 1,
+) -> Tensor:
+    """Cell of each row for each outcome, or ``OUTSIDE``.
 
     Parameters
     ----------
     constraint : Constraint
-    y_true : Tensor of shape (n,)
+    is_class : Tensor of shape (n, n_columns), bool
     group : Tensor of shape (n,), int64
         Group codes; a negative code keeps the row out of the constraint.
     n_groups : int
+    stratum : Tensor of shape (n,), int64, optional
+        Codes of the control strata: rates are compared within each. A negative code keeps the
+        row out.
+    n_strata : int
 
     Returns
     -------
-    Tensor of shape (n,), int64
+    Tensor of shape (n, n_outcomes), int64
+        ``((outcome * n_events + event) * n_strata + stratum) * n_groups + group``.
     """
-    event = constraint.event(y_true)
-    return torch.where((event < 0) | (group < 0), OUTSIDE, event * n_groups + group)
+    event = constraint.event(is_class)
+    stratum = torch.zeros_like(group) if stratum is None else stratum
+    outcome = torch.arange(event.shape[1], device=event.device)
+    code = (outcome * len(constraint.events) + event) * n_strata + stratum.unsqueeze(-1)
+    code = code * n_groups + group.unsqueeze(-1)
+    outside = (event < 0) | (group < 0).unsqueeze(-1) | (stratum < 0).unsqueeze(-1)
+    return torch.where(outside, OUTSIDE, code)
 
 
 class CellSums(NamedTuple):
@@ -192,8 +349,8 @@ def cell_sums(
 
     Parameters
     ----------
-    outcome : Tensor of shape (..., n)
-    cell : Tensor of shape (n,), int64
+    outcome : Tensor of shape (..., n, n_outcomes)
+    cell : Tensor of shape (n, n_outcomes), int64
         Cell codes; ``OUTSIDE`` is left out.
     n_cells : int
     weight : Tensor of shape (n,), optional
@@ -203,12 +360,15 @@ def cell_sums(
     -------
     CellSums
     """
-    weight = torch.ones_like(outcome[(0,) * (outcome.ndim - 1)]) if weight is None else weight
+    if weight is None:
+        weight = outcome.new_ones(cell.shape[0])
+    weight = weight.unsqueeze(-1).expand_as(cell).flatten()
     # The rows outside go to one more cell at the end, which is cut off again: no boolean
     # indexing, which would make a GPU wait.
-    index = torch.where(cell < 0, n_cells, cell)
+    index = torch.where(cell < 0, n_cells, cell).flatten()
+    outcome = outcome.flatten(-2) * weight
     outcome_sum = outcome.new_zeros(*outcome.shape[:-1], n_cells + 1)
-    outcome_sum = outcome_sum.index_add(-1, index, outcome * weight)
+    outcome_sum = outcome_sum.index_add(-1, index, outcome)
     weight_sum = weight.new_zeros(n_cells + 1).index_add(0, index, weight)
     return CellSums(outcome_sum[..., :-1], weight_sum[:-1])
 
@@ -219,27 +379,31 @@ def rates(sums: CellSums) -> Tensor:
 
 
 def pooled_rates(sums: CellSums, n_groups: int) -> Tensor:
-    """Rate of each event over all groups together, repeated for each cell, shape (..., n_cells)."""
+    """Rate over all groups together, repeated for each cell, shape (..., n_cells)."""
     outcome = sums.outcome.unflatten(-1, (-1, n_groups)).sum(-1)
     weight = sums.weight.unflatten(-1, (-1, n_groups)).sum(-1)
     return rates(CellSums(outcome, weight)).repeat_interleave(n_groups, -1)
 
 
 def differences(sums: CellSums, cells: Cells) -> Tensor:
-    """Signed difference of each cell's rate to its event's pooled rate.
+    """Signed difference of each cell's rate to the pooled rate of its groups.
 
-    Empty cells, and cells that are not constrained, have difference 0.
+    Where the constraint compares ratios, it is in units of the pooled rate. Empty cells, and
+    cells that are not constrained, have difference 0.
 
     Returns
     -------
     Tensor of shape (..., n_cells)
     """
-    difference = rates(sums) - pooled_rates(sums, cells.n_groups)
+    pooled = pooled_rates(sums, cells.n_groups)
+    difference = rates(sums) - pooled
+    if cells.constraint.comparison == "ratio":
+        difference = difference / pooled.clamp_min(SMALLEST_RATE)
     return torch.where(cells.constrained & (sums.weight > 0), difference, 0.0)
 
 
 def gap(sums: CellSums, cells: Cells, method: str = "between_groups") -> Tensor:
-    """Largest gap over the events, as fairlearn's ``*_difference`` metrics define it.
+    """Largest gap over the events, as fairlearn's ``*_difference`` or ``*_ratio`` metrics see it.
 
     Parameters
     ----------
@@ -247,20 +411,26 @@ def gap(sums: CellSums, cells: Cells, method: str = "between_groups") -> Tensor:
         Sums over a whole table.
     cells : Cells
     method : {"between_groups", "to_overall"}
-        Largest difference between two groups, or between a group and the pooled rate.
+        Largest gap between two groups, or between a group and the pooled rate.
 
     Returns
     -------
     Tensor of shape (...)
-        A fraction in [0, 1].
+        The difference of two rates, or 1 minus their ratio; a fraction in [0, 1].
     """
-    if method == "to_overall":
-        return differences(sums, cells).abs().amax(-1)
     counted = (cells.constrained & (sums.weight > 0)).unflatten(-1, (-1, cells.n_groups))
     rate = rates(sums).unflatten(-1, (-1, cells.n_groups))
-    high = torch.where(counted, rate, -torch.inf).amax(-1)
-    low = torch.where(counted, rate, torch.inf).amin(-1)
-    return (high - low).clamp_min(0.0).amax(-1)
+    high = torch.where(counted, rate, -torch.inf)
+    low = torch.where(counted, rate, torch.inf)
+    if method == "between_groups":
+        high, low = high.amax(-1), low.amin(-1)
+    else:
+        pooled = pooled_rates(sums, cells.n_groups).unflatten(-1, (-1, cells.n_groups))
+        high, low = torch.maximum(high, pooled), torch.minimum(low, pooled)
+    apart = high - low
+    if cells.constraint.comparison == "ratio":
+        apart = apart / high.clamp_min(torch.finfo(high.dtype).tiny)
+    return apart.clamp_min(0.0).flatten(sums.outcome.ndim - 1).amax(-1)
 
 
 def soft_outcome(outcome_logits: Tensor, temperature: float) -> Tensor:

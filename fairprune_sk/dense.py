@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,37 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
+from skorch.dataset import get_len
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from fairprune_sk.training import DenseNet, ResidentIterator, ResidentTable, train
+from fairprune_sk.outputs import class_logits, device_of, forward
+from fairprune_sk.training import (
+    BinaryNet,
+    MulticlassNet,
+    ResidentIterator,
+    ResidentTable,
+    log_loss,
+    on_device,
+    plain,
+    take,
+    train,
+    weighted_loss,
+)
 
 
 def check_estimator(
-    estimator: Any, X: np.ndarray, classes: np.ndarray, sample_weight: Any
+    estimator: Any, X: Any, classes: np.ndarray, sample_weight: Any
 ) -> nn.Module | NeuralNet:
     """Turn what the user passed into an untrained module, an untrained net or a trained net.
 
     Parameters
     ----------
     estimator : nn.Module class or instance, skorch net, or FrozenEstimator around one
-    X : ndarray of shape (n, ...)
+    X : ndarray of shape (n, ...), or dict of them
         What the network will read.
-    classes : ndarray of shape (2,)
+    classes : ndarray of shape (n_classes,)
     sample_weight : Any
         None if there are no weights.
 
@@ -40,39 +54,36 @@ def check_estimator(
     Raises
     ------
     ValueError
-        If it cannot serve as a binary classifier.
+        If it cannot serve as a classifier of these classes, or cannot take weights.
     """
     if isinstance(estimator, FrozenEstimator):
-        return _check_frozen(estimator.estimator, classes)
-    if isinstance(estimator, NeuralNet):
-        if sample_weight is not None:
-            raise ValueError(
-                f"Got sample_weight with estimator={type(estimator).__name__}(...), but a skorch "
-                "net trains without weights: pass the module itself (or None for the default "
-                "network), or leave the weights out."
-            )
-        return clone(estimator)
-    module = _build_module(estimator, X)
-    _check_output(module, X)
-    return module
+        network: Any = _check_frozen(estimator.estimator, classes)
+    elif isinstance(estimator, NeuralNet):
+        network = clone(estimator)
+    else:
+        network = _build_module(estimator, X, len(classes))
+    _check_output(module_of(network), X, len(classes))
+    if isinstance(network, NeuralNet):
+        _check_criterion(network, classes, sample_weight)
+    return network
 
 
 def module_of(network: nn.Module | NeuralNet) -> nn.Module:
     """Return the module that will be pruned, or one of the same shapes if it has to be built."""
     if isinstance(network, nn.Module):
         return network
-    if getattr(network, "initialized_", False):
-        return network.module_
-    return clone(network).initialize().module_
+    return plain(_initialized(network).module_)
 
 
 def fit_dense(
     network: nn.Module | NeuralNet,
-    X: np.ndarray,
+    X: Any,
     y: np.ndarray,
+    sample_weight: np.ndarray | None,
     table: ResidentTable,
     device: torch.device,
     verbose: int,
+    callback: Callback | None = None,
 ) -> NeuralNet:
     """Train the dense network; a net that is already trained is returned as it is.
 
@@ -80,13 +91,16 @@ def fit_dense(
     ----------
     network : nn.Module or NeuralNet
         From :func:`check_estimator`.
-    X : ndarray of shape (n, ...)
-    y : ndarray of shape (n,)
-        Labels, 0 and 1.
+    X : ndarray of shape (n, ...), or dict of them
+    y : ndarray of shape (n,), int64
+        Class codes.
+    sample_weight : ndarray of shape (n,), float32, or None
     table : ResidentTable
         The same rows on the device.
     device : torch.device
     verbose : int
+    callback : Callback, optional
+        One more, for the time of the training.
 
     Returns
     -------
@@ -95,16 +109,19 @@ def fit_dense(
     if isinstance(network, NeuralNet):
         if getattr(network, "initialized_", False):
             return network
-        binary = isinstance(network, NeuralNetBinaryClassifier)
-        return train(network, X, y.astype(np.float32 if binary else np.int64))
+        labels = y.astype(np.float32 if isinstance(network, NeuralNetBinaryClassifier) else y.dtype)
+        return train(network, X, labels, sample_weight=sample_weight, callback=callback)
     n = len(y)
     batch_size = int(np.clip(n // 128, 256, 8192))
     steps = -(-n // batch_size)
     # Small tables overfit within a few epochs, tiny ones need a minimum of steps.
     epochs = max(int(np.clip(n // 1000, 10, 30)), -(-150 // steps))
     schedule = LRScheduler(CosineAnnealingLR, step_every="batch", T_max=epochs * steps)
-    net = DenseNet(
+    # torch criteria only for what skorch reads off them: the loss is `log_loss`.
+    one_logit = _n_outputs(network, X) == 1
+    net = (BinaryNet if one_logit else MulticlassNet)(
         network,
+        criterion=nn.BCEWithLogitsLoss if one_logit else nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=0.5,
         lr=2e-3,
@@ -119,7 +136,51 @@ def fit_dense(
         device=device,
         verbose=verbose,
     )
-    return train(net, table)
+    return train(net, table, callback=callback)
+
+
+def objective_loss(
+    net: NeuralNet, probabilities: bool, device: torch.device
+) -> Callable[[Tensor, dict[str, Tensor]], Tensor]:
+    """Loss of the pruning phase: that of the net whose module is pruned.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Trained.
+    probabilities : bool
+        Whether its module gives probabilities.
+    device : torch.device
+
+    Returns
+    -------
+    callable
+        From the module's output and the rows' columns ("y", "sample_weight") to the mean loss.
+    """
+    if isinstance(net, (BinaryNet, MulticlassNet)):
+        return lambda output, columns: log_loss(class_logits(output, probabilities), columns)
+    # A net of its own, with the criterion on the device: the user's stays where it is.
+    own = object.__new__(type(net))
+    own.__dict__.update(net.__dict__)
+    own.__dict__["criterion_"] = copy.deepcopy(plain(net.criterion_)).to(device)
+    own.__dict__["device"] = device
+    binary = isinstance(net, NeuralNetBinaryClassifier)
+
+    def loss(output: Tensor, columns: dict[str, Tensor]) -> Tensor:
+        y = columns["y"]
+        if binary:
+            output, y = output.reshape(-1), y.to(output.dtype)
+        if "sample_weight" in columns:
+            return weighted_loss(
+                own, own.get_loss, output, y, columns["sample_weight"], training=True
+            )
+        return own.get_loss(output, y, training=True)
+
+    return loss
+
+
+def _initialized(net: NeuralNet) -> NeuralNet:
+    return net if getattr(net, "initialized_", False) else clone(net).initialize()
 
 
 def _check_frozen(net: Any, classes: np.ndarray) -> NeuralNet:
@@ -133,15 +194,18 @@ def _check_frozen(net: Any, classes: np.ndarray) -> NeuralNet:
             "Got a frozen net that was never trained (its history is empty): fit it first, or "
             "pass it without FrozenEstimator to have it trained here."
         )
-    # The net may have been trained on the labels themselves, or on their codes 0 and 1.
-    if not (np.array_equal(net.classes_, classes) or np.array_equal(net.classes_, [0, 1])):
+    # The net may have been trained on the labels themselves, or on their codes.
+    if not (
+        np.array_equal(net.classes_, classes)
+        or np.array_equal(net.classes_, np.arange(len(classes)))
+    ):
         raise ValueError(
             f"Got a frozen net with classes {list(net.classes_)}, but y has {list(classes)}."
         )
     return net
 
 
-def _build_module(estimator: Any, X: np.ndarray) -> nn.Module:
+def _build_module(estimator: Any, X: Any, n_classes: int) -> nn.Module:
     if isinstance(estimator, nn.Module):
         return copy.deepcopy(estimator)
     if not (isinstance(estimator, type) and issubclass(estimator, nn.Module)):
@@ -149,7 +213,9 @@ def _build_module(estimator: Any, X: np.ndarray) -> nn.Module:
             f"Got estimator={estimator!r}, but expected None, a torch.nn.Module class or "
             "instance, a skorch classifier, or one inside FrozenEstimator."
         )
-    known = {"n_features": int(np.prod(X.shape[1:])), "n_outputs": 1}
+    known = {"n_outputs": 1 if n_classes == 2 else n_classes}
+    if not isinstance(X, Mapping):
+        known["n_features"] = int(np.prod(X.shape[1:]))
     parameters = inspect.signature(estimator).parameters
     try:
         return estimator(**{name: value for name, value in known.items() if name in parameters})
@@ -160,18 +226,48 @@ def _build_module(estimator: Any, X: np.ndarray) -> nn.Module:
         ) from error
 
 
-def _check_output(module: nn.Module, X: np.ndarray) -> None:
-    """Refuse, before training, a module that does not give one logit for each row."""
-    rows = torch.from_numpy(np.ascontiguousarray(X[:2]))
+def _check_output(module: nn.Module, X: Any, n_classes: int) -> None:
+    """Refuse, before training, a module whose output does not fit the classes."""
+    n = min(2, get_len(X))
+    output = _try(module, take(X, slice(0, n)))
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    expected = [(n,), (n, 1), (n, 2)] if n_classes == 2 else [(n, n_classes)]
+    if shape not in expected:
+        raise ValueError(
+            f"Got a module whose output for {n} rows has shape {shape}, but expected "
+            + (
+                "one logit for each row, or one for each of the two classes."
+                if n_classes == 2
+                else f"{n_classes} logits for each row, one for each class of y."
+            )
+        )
+
+
+def _n_outputs(module: nn.Module, X: Any) -> int:
+    output = _try(module, take(X, slice(0, 2)))
+    return 1 if output.ndim == 1 else output.shape[1]
+
+
+def _try(module: nn.Module, X: Any) -> Any:
+    """Output of a module in evaluation mode for a few rows."""
     training = module.training
     module.eval()
     with torch.no_grad():
-        output = module(rows)
+        output = forward(module, on_device(X, device_of(module)))
     module.train(training)
-    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if shape not in ((len(rows),), (len(rows), 1)):
+    return output
+
+
+def _check_criterion(net: NeuralNet, classes: np.ndarray, sample_weight: Any) -> None:
+    if isinstance(net, NeuralNetBinaryClassifier) and len(classes) > 2:
         raise ValueError(
-            f"Got a module whose output for {len(rows)} rows has shape {shape}, but expected one "
-            "logit for each row: wrap networks with other outputs in a skorch "
-            "NeuralNetClassifier with the criterion that fits."
+            f"Got a NeuralNetBinaryClassifier, but y has {len(classes)} classes: expected a "
+            "NeuralNetClassifier with a logit for each."
+        )
+    criterion = plain(_initialized(net).criterion_)
+    if sample_weight is not None and not hasattr(criterion, "reduction"):
+        raise ValueError(
+            f"Got sample_weight or class_weight with a skorch net whose criterion "
+            f"{type(criterion).__name__} has no `reduction`, but weights need the loss of each "
+            "row: use one of torch's criteria, or leave the weights out."
         )

@@ -93,7 +93,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         """
         frame = pd.DataFrame(X)
         # By position, since column names need not be unique.
-        self._categorical = np.array([not _is_number(t) for t in frame.dtypes], dtype=bool)
+        self._categorical = np.array([not is_number(t) for t in frame.dtypes], dtype=bool)
         numeric, categorical = self._split(frame)
         self._imputer = SimpleImputer(
             strategy="median", add_indicator=True, keep_empty_features=True
@@ -145,5 +145,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         return numbers, categories.where(categories.notna(), None).to_numpy()
 
 
-def _is_number(dtype: Any) -> bool:
+def is_number(dtype: Any) -> bool:
+    """Whether a column of this type holds numbers; booleans are categories."""
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)

@@ -84,27 +84,36 @@ class FairnessTerm:
     temperature: float
     memory: float
 
-    def init(self, like: Tensor) -> FairnessState:
-        """Multipliers and sums of zero, on the device of ``like``, with its leading axes."""
+    def init(self, like: Tensor, multipliers: Tensor | None = None) -> FairnessState:
+        """State before the first batch, on the device of ``like``, with its leading axes.
+
+        Parameters
+        ----------
+        like : Tensor of shape (..., any)
+        multipliers : Tensor of shape (..., n_cells), optional
+            To go on from; by default zero.
+
+        Returns
+        -------
+        FairnessState
+        """
         zeros = like.new_zeros(*like.shape[:-1], self.cells.n_cells)
-        return FairnessState(zeros, CellSums(zeros.clone(), like.new_zeros(self.cells.n_cells)))
+        multipliers = zeros.clone() if multipliers is None else multipliers.to(zeros)
+        return FairnessState(multipliers, CellSums(zeros, like.new_zeros(self.cells.n_cells)))
 
     def __call__(
-        self,
-        state: FairnessState,
-        logits: Tensor,
-        y_true: Tensor,
-        cell: Tensor,
-        sample_weight: Tensor | None,
+        self, state: FairnessState, logits: Tensor, columns: dict[str, Tensor]
     ) -> tuple[Tensor, FairnessState]:
         """Fairness term of one batch, and the state after it.
 
         Parameters
         ----------
         state : FairnessState
-        logits : Tensor of shape (..., n)
-        y_true, cell : Tensor of shape (n,)
-        sample_weight : Tensor of shape (n,), optional
+        logits : Tensor of shape (..., n, n_columns)
+        columns : dict of Tensor
+            What is known of the rows: "y" of shape (n,), "cell" of shape (n, n_outcomes) and,
+            where there are any, "sample_weight" of shape (n,) and "reference" of shape
+            (n, n_outcomes), the outcomes of the dense network.
 
         Returns
         -------
@@ -113,13 +122,11 @@ class FairnessTerm:
         state : FairnessState
         """
         cells = self.cells
-        outcome_logits = cells.constraint.outcome_logits(logits, y_true)
-        soft = cell_sums(
-            soft_outcome(outcome_logits, self.temperature), cell, cells.n_cells, sample_weight
-        )
+        outcome_logits = cells.outcome_logits(logits, columns["y"])
+        soft = outcome_sums(cells, soft_outcome(outcome_logits, self.temperature), columns)
         soft_difference = differences(soft, cells)
         with torch.no_grad():
-            hard = cell_sums(hard_outcome(outcome_logits), cell, cells.n_cells, sample_weight)
+            hard = outcome_sums(cells, hard_outcome(outcome_logits), columns)
             running = CellSums(
                 state.running.outcome * self.memory + hard.outcome,
                 state.running.weight * self.memory + hard.weight,
@@ -134,3 +141,22 @@ class FairnessTerm:
         term = augmented_lagrangian(difference.abs() - self.bound, state.multipliers, rho)
         step = self.multiplier_lr * self.weight * (measured.abs() - self.bound)
         return term, FairnessState((state.multipliers + step).clamp_min(0.0), running)
+
+
+def outcome_sums(cells: Cells, outcome: Tensor, columns: dict[str, Tensor]) -> CellSums:
+    """Sum the outcomes of a batch in each cell, less those of the dense network where it counts.
+
+    Parameters
+    ----------
+    cells : Cells
+    outcome : Tensor of shape (..., n, n_outcomes)
+    columns : dict of Tensor
+        As for :class:`FairnessTerm`.
+
+    Returns
+    -------
+    CellSums
+    """
+    if "reference" in columns:
+        outcome = outcome - columns["reference"]
+    return cell_sums(outcome, columns["cell"], cells.n_cells, columns.get("sample_weight"))

@@ -2,87 +2,148 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from fairprune_sk.training import EVALUATION_ROWS, ResidentIterator, ResidentTable
+from fairprune_sk.training import EVALUATION_ROWS, ResidentIterator, ResidentTable, on_device, plain
+
+# A few rows go through other kernels (a single one is a matrix times a vector), with other
+# rounding: they are evaluated together with copies, so that a row's prediction does not depend
+# on the rows beside it.
+FEWEST_ROWS = 32
 
 
-def margin(net: NeuralNet, output: Any) -> Tensor:
-    """Logit of the positive class from the output of a net's module.
+def forward(module: nn.Module, X: Any, parameters: dict[str, Tensor] | None = None) -> Tensor:
+    """Call a module on an array or a dict of inputs; the first of several outputs counts.
+
+    Parameters
+    ----------
+    module : nn.Module
+    X : Tensor of shape (n, ...), or dict of them
+        A dict is passed as keyword arguments, as skorch does.
+    parameters : dict of Tensor, optional
+        To take the place of the module's own.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+    """
+    args, kwargs = ((), dict(X)) if isinstance(X, Mapping) else ((X,), {})
+    if parameters is None:
+        output = module(*args, **kwargs)
+    else:
+        output = functional_call(module, parameters, args, kwargs)
+    return output[0] if isinstance(output, tuple) else output
+
+
+def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
+    """Whether the outputs of a trained net's module are probabilities, not logits.
+
+    skorch feeds NLLLoss with probabilities and takes their logarithm itself. A net that does
+    otherwise gives log-probabilities, some of them negative, and those are logits.
 
     Parameters
     ----------
     net : NeuralNet
-        The trained skorch net; its criterion says what the outputs mean.
-    output : Tensor of shape (n,), (n, 1) or (n, 2), or a tuple that begins with one
-        Logits, or probabilities where the net's criterion takes those.
+    table : ResidentTable
+        A few of its rows are tried.
 
     Returns
     -------
-    Tensor of shape (n,)
+    bool
     """
-    output = output[0] if isinstance(output, tuple) else output
-    if output.ndim == 2 and output.shape[1] == 1:
-        output = output[:, 0]
-    criterion = getattr(net, "criterion_", None)
+    criterion = plain(net.criterion_)
+    if isinstance(criterion, nn.BCELoss):
+        return True
+    if not isinstance(criterion, nn.NLLLoss):
+        return False
+    module = plain(net.module_)
+    X, _ = table.rows(slice(0, FEWEST_ROWS))
+    training = module.training
+    module.eval()
+    with torch.no_grad():
+        output = forward(module, on_device(X, device_of(module)))
+    module.train(training)
+    return bool((output >= 0).all())
+
+
+def class_logits(output: Tensor, probabilities: bool) -> Tensor:
+    """Logits by class from the output of a module.
+
+    Parameters
+    ----------
+    output : Tensor of shape (n,), (n, 1) or (n, n_classes)
+    probabilities : bool
+        Whether the outputs are probabilities.
+
+    Returns
+    -------
+    Tensor of shape (n, n_columns)
+        One column, the positive class, where there are two classes, otherwise one for each.
+    """
+    output = output.unsqueeze(-1) if output.ndim == 1 else output
     tiny = torch.finfo(output.dtype).tiny
-    if output.ndim == 1:
-        if isinstance(criterion, nn.BCELoss):
+    if output.shape[1] == 1:
+        if probabilities:
             return output.clamp_min(tiny).log() - (1.0 - output).clamp_min(tiny).log()
         return output
-    if isinstance(criterion, nn.NLLLoss):
-        # skorch's classifier feeds NLLLoss with probabilities, and takes their logarithm itself.
+    if probabilities:
         output = output.clamp_min(tiny).log()
-    return output[:, 1] - output[:, 0]
+    return output[:, 1:] - output[:, :1] if output.shape[1] == 2 else output
 
 
-def logits(net: NeuralNet, module: nn.Module, table: ResidentTable) -> Tensor:
+def logits(module: nn.Module, table: ResidentTable, probabilities: bool) -> Tensor:
     """Logits of a module on a whole table, batch by batch, on the CPU.
 
     Parameters
     ----------
-    net : NeuralNet
-        The trained skorch net whose criterion the module was trained for.
     module : nn.Module
     table : ResidentTable
+    probabilities : bool
+        Whether the module's outputs are probabilities.
 
     Returns
     -------
-    Tensor of shape (n,)
+    Tensor of shape (n, n_columns)
     """
-    device = device_of(module)
-    parts = []
-    module.eval()
-    with torch.no_grad():
-        for X, _ in ResidentIterator(table, EVALUATION_ROWS):
-            parts.append(margin(net, module(X.to(device))).cpu())
-    return torch.cat(parts)
+    return _over(table, module, lambda X: class_logits(forward(module, X), probabilities))
 
 
 def hidden(module: nn.Module, table: ResidentTable) -> Tensor:
     """Last hidden layer of a module on a whole table, shape (n, n_hidden), on the CPU."""
-    device = device_of(module)
+    return _over(table, module, lambda X: last_hidden(module, X))
+
+
+def _over(table: ResidentTable, module: nn.Module, function: Callable[[Any], Tensor]) -> Tensor:
+    """Apply a function of a module to a table, batch by batch."""
+    device, n = device_of(module), len(table)
+    if n < FEWEST_ROWS:
+        X, _ = table.rows(torch.arange(FEWEST_ROWS) % n)
+        table = ResidentTable(X)
     module.eval()
-    batches = ResidentIterator(table, EVALUATION_ROWS)
-    return torch.cat([last_hidden(module, X.to(device)).cpu() for X, _ in batches])
+    with torch.no_grad():
+        batches = ResidentIterator(table, EVALUATION_ROWS)
+        parts = [function(on_device(X, device)).cpu() for X, _ in batches]
+    return torch.cat(parts)[:n]
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Device of a module's parameters."""
-    return next(module.parameters()).device
+    """Device of a module's parameters; the CPU where it has none."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
-def last_hidden(module: nn.Module, X: Tensor) -> Tensor:
+def last_hidden(module: nn.Module, X: Any) -> Tensor:
     """Input of the last linear layer that a forward pass goes through.
 
     Parameters
     ----------
     module : nn.Module
-    X : Tensor of shape (n, ...)
+    X : Tensor of shape (n, ...), or dict of them
 
     Returns
     -------
@@ -102,7 +163,7 @@ def last_hidden(module: nn.Module, X: Tensor) -> Tensor:
         )
     try:
         with torch.no_grad():
-            module(X)
+            forward(module, X)
     finally:
         for handle in handles:
             handle.remove()

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import warnings
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from fairlearn.reductions import Moment
+from scipy.sparse import issparse
+from scipy.special import expit, softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_consistent_length,
@@ -27,30 +31,48 @@ from sklearn.utils.validation import (
     validate_data,
 )
 from skorch import NeuralNet
+from skorch.dataset import get_len
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from fairprune_sk.bilevel import SOLVERS, BilevelSolver, Problem
+from fairprune_sk.bilevel import SOLVERS, BilevelSolver, Start
+from fairprune_sk.callbacks import EpochTasks
 from fairprune_sk.compaction import compact, reached_sparsity
-from fairprune_sk.constraints import CONSTRAINTS, Cells, Constraint
+from fairprune_sk.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.dense import check_estimator, fit_dense, module_of
 from fairprune_sk.encoding import TableEncoder
-from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning
-from fairprune_sk.granularity import GRANULARITIES, Granularity, prunable_parameters
+from fairprune_sk.fitting import (
+    MERGED_ROWS,
+    check_sparsity,
+    dense_outcomes,
+    fingerprint,
+    merge_repeated_rows,
+    pruning_net,
+    resolve_device,
+    warn_about,
+)
+from fairprune_sk.granularity import GRANULARITIES, Granularity
 from fairprune_sk.groups import group_name
 from fairprune_sk.modules import TabularNetwork
-from fairprune_sk.objective import FairnessTerm
-from fairprune_sk.outputs import hidden, logits, margin
-from fairprune_sk.pruning import Candidate, PruningNet
-from fairprune_sk.training import ResidentTable, seeded, train
-from fairprune_sk.validation import check_cells, check_groups, check_labels
+from fairprune_sk.outputs import gives_probabilities, hidden, logits
+from fairprune_sk.pruning import outcome_totals
+from fairprune_sk.requirement import requirement_of
+from fairprune_sk.training import ResidentTable, on_device, plain, seeded, train
+from fairprune_sk.validation import (
+    as_pandas,
+    check_cells,
+    check_groups,
+    check_inputs,
+    check_labels,
+)
 
-# A pruned network that selects less than this share of the rows that the dense one selects has
-# bought its small gap by selecting nobody.
-COLLAPSE_SHARE = 0.25
 
-
-class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):
+class FairPruner(
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
+):
     """Train a network for a table, and prune it to a small one that treats groups alike.
 
     A dense network is trained first. Then masks (upper level) and weights (lower level) are
@@ -73,13 +95,19 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
     sparsity : float in [0, 1), default=0.9
         Fraction of the weights (all weight matrices, embeddings and the output layer included,
         but no biases and normalisation parameters) to remove.
-    constraint : str, Constraint or None, default="equalized_odds"
+    constraint : str, Constraint, fairlearn moment or None, default="equalized_odds"
         What must be equal between groups: "demographic_parity", "equalized_odds",
-        "equal_opportunity", "false_positive_rate_parity" or "accuracy_parity". ``None`` for
-        plain bi-level pruning.
+        "equal_opportunity", "false_positive_rate_parity", "accuracy_parity",
+        "error_rate_parity" or "degradation_parity" (what pruning takes from each group's
+        accuracy). With more than two classes each class is held against the rest. An object of
+        :mod:`fairprune_sk.constraints` compares ratios instead of differences where it says
+        so: ``DemographicParity(comparison="ratio")``. A parity moment of
+        ``fairlearn.reductions`` brings its own bound on each group against all rows, in place
+        of ``tolerance`` and ``gap_method``. ``None`` for plain bi-level pruning.
     tolerance : float in [0, 1] or None, default=0.05
-        Largest allowed gap on the training rows, as a difference of rates. ``None`` adds
-        ``fairness_weight`` times the differences to the loss instead, without a bound.
+        Largest allowed gap on the training rows: a difference of rates, or 1 minus their ratio.
+        ``None`` adds ``fairness_weight`` times the differences to the loss instead, without a
+        bound.
     fairness_weight : float >= 0, default=1.0
         Weight of the penalty where ``tolerance=None``; otherwise how fast the bound is reached,
         not where it lies. 0 switches fairness off.
@@ -89,6 +117,12 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
     min_group_count : int >= 1, default=10
         Groups with fewer rows in an event (say, fewer positives) are left out of the constraint
         there, with a warning that names them.
+    missing_sensitive : {"error", "ignore", "group"}, default="error"
+        What becomes of rows whose sensitive features are missing: an error; out of the
+        constraint, but not out of the loss; or a group of their own.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in scikit-learn; they multiply the sample weights, in the
+        loss and in the rates.
     granularity : {"unstructured"}, default="unstructured"
         What goes together: single weights.
     solver : {"bilevel"} or BilevelSolver, default="bilevel"
@@ -103,7 +137,10 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         Learning rates of the pruning phase: of the weights (AdamW), and of the mask scores, as
         the change of a score for a gradient of root mean square size.
     callbacks : list of skorch callbacks or None, default=None
-        Callbacks of the pruning phase.
+        Callbacks of the pruning phase. (Callbacks of scikit-learn: ``set_callbacks``.)
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the network that the last one left: without another dense
+        phase, from the sparsity reached to the one that is now asked for.
     device : str, default="auto"
         Torch device of the pruning phase, and of the dense phase unless a skorch net with its
         own is given. "auto" is "cuda" where there is one, otherwise "cpu".
@@ -114,9 +151,10 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
 
     Attributes
     ----------
-    classes_ : ndarray of shape (2,)
-        Labels; the second is the positive class.
+    classes_ : ndarray of shape (n_classes,)
+        Labels; of two, the second is the positive class.
     n_features_in_ : int
+        Not where X is a dict.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only where X has string column names.
     groups_ : ndarray of shape (n_groups,) or None
@@ -131,8 +169,9 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         True keeps, by parameter name.
     sparsity_ : float
         The sparsity reached.
-    multipliers_ : DataFrame of shape (n_events, n_groups) or None
-        Multipliers at the end: what the constraint costs, by event and group.
+    multipliers_ : DataFrame of shape (n_conditions, n_groups) or None
+        Multipliers at the end: what the constraint costs, by what the rates are conditioned on
+        (event, class and control stratum) and group.
     violation_ : float or None
         Gap of hard predictions on the training rows minus the tolerance.
     history_ : skorch.history.History
@@ -168,19 +207,15 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
     """
 
     _parameter_constraints: dict = {
-        "estimator": [
-            None,
-            nn.Module,
-            NeuralNet,
-            FrozenEstimator,
-            type,
-        ],
+        "estimator": [None, nn.Module, NeuralNet, FrozenEstimator, type],
         "sparsity": [Interval(Real, 0, 1, closed="left")],
-        "constraint": [StrOptions(set(CONSTRAINTS)), Constraint, None],
+        "constraint": [StrOptions(set(CONSTRAINTS)), Constraint, Moment, None],
         "tolerance": [Interval(Real, 0, 1, closed="both"), None],
         "fairness_weight": [Interval(Real, 0, None, closed="left")],
         "gap_method": [StrOptions({"between_groups", "to_overall"})],
         "min_group_count": [Interval(Integral, 1, None, closed="left")],
+        "missing_sensitive": [StrOptions({"error", "ignore", "group"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
         "granularity": [StrOptions(set(GRANULARITIES)), Granularity],
         "solver": [StrOptions(set(SOLVERS)), BilevelSolver],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -188,21 +223,31 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         "lr": [Interval(Real, 0, None, closed="neither")],
         "mask_lr": [Interval(Real, 0, None, closed="left")],
         "callbacks": [list, None],
+        "warm_start": ["boolean"],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    # Meta-estimators hand these to every FairPruner, without a request by the user.
+    __metadata_request__fit = {"sensitive_features": True, "control_features": True}
+
+    # The "?" of the HTML representation leads to the method's paper.
+    _doc_link_module = "fairprune_sk"
+    _doc_link_template = "https://arxiv.org/abs/2312.10181"
 
     def __init__(
         self,
         estimator: Any = None,
         *,
         sparsity: float = 0.9,
-        constraint: str | Constraint | None = "equalized_odds",
+        constraint: str | Constraint | Moment | None = "equalized_odds",
         tolerance: float | None = 0.05,
         fairness_weight: float = 1.0,
         gap_method: str = "between_groups",
         min_group_count: int = 10,
+        missing_sensitive: str = "error",
+        class_weight: dict | str | None = None,
         granularity: str | Granularity = "unstructured",
         solver: str | BilevelSolver = "bilevel",
         max_epochs: int | str = "auto",
@@ -210,6 +255,7 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         lr: float = 1e-3,
         mask_lr: float = 3e-4,
         callbacks: list | None = None,
+        warm_start: bool = False,
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: int = 0,
@@ -221,6 +267,8 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         self.fairness_weight = fairness_weight
         self.gap_method = gap_method
         self.min_group_count = min_group_count
+        self.missing_sensitive = missing_sensitive
+        self.class_weight = class_weight
         self.granularity = granularity
         self.solver = solver
         self.max_epochs = max_epochs
@@ -228,25 +276,28 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         self.lr = lr
         self.mask_lr = mask_lr
         self.callbacks = callbacks
+        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
-        """Binary classifier that takes missing values where its network encodes them."""
+        """Classifier that takes missing values where its network encodes them."""
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
         tags.input_tags.allow_nan = self.estimator is None
         tags.input_tags.categorical = self.estimator is None
         tags.input_tags.string = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
+    @with_callbacks
     def fit(
         self,
         X: Any,
         y: Any,
         *,
         sensitive_features: Any = None,
+        control_features: Any = None,
         sample_weight: Any = None,
     ) -> FairPruner:
         """Train the dense network, then prune it.
@@ -256,13 +307,15 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features)
-            An ndarray with more axes where the given network takes it.
+        X : DataFrame or ndarray of shape (n, n_features), or dict of arrays
+            An ndarray with more axes, or a dict of inputs, where the given network takes it.
         y : array-like of shape (n,)
-            Labels of two classes.
-        sensitive_features : Series, DataFrame, array-like or dict, default=None
+            Labels of two or more classes.
+        sensitive_features : list, ndarray, Series, DataFrame or dict, default=None
             The group of each row; several columns stand for their intersections. Needed unless
             ``constraint=None`` or ``fairness_weight=0``.
+        control_features : as sensitive_features, default=None
+            Groups are compared within each value of these only, such as the kind of job.
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows, in the loss and in the rates.
 
@@ -277,24 +330,43 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             If an input or a parameter is not as described; the message says which and why.
         """
         self._validate_params()
+        metadata = {
+            "sensitive_features": sensitive_features,
+            "control_features": control_features,
+            "sample_weight": sample_weight,
+        }
         before = dict(self.__dict__)
+        context = self._init_callback_context(max_subtasks=None)
+        data = {"X": X, "y": y, "metadata": {k: v for k, v in metadata.items() if v is not None}}
         try:
-            fitted = self._fit(X, y, sensitive_features, sample_weight)
+            context.call_on_fit_task_begin(estimator=self, **data)
+            fitted = self._fit(context, data, **metadata)
         except BaseException:
             # What checking has set (n_features_in_, ...) goes as well: all or nothing.
-            self.__dict__.clear()
+            ours = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
+            for name in set(self.__dict__) - set(before) - ours:
+                del self.__dict__[name]
             self.__dict__.update(before)
             raise
         for name, value in fitted.items():
             setattr(self, name, value)
+        context.call_on_fit_task_end(estimator=self, reconstruction_attributes=fitted, **data)
         return self
 
-    def _check_X(self, X: Any, y: Any = None, *, reset: bool) -> Any:
+    def _check_X(self, X: Any, *, reset: bool) -> Any:
         """Validate X; a DataFrame stays one where the default network encodes it."""
+        if isinstance(X, Mapping) and not issparse(X):  # some sparse matrices are dicts
+            if self.estimator is None:
+                raise ValueError(
+                    "Got a dict X, but the default network takes one table: pass a DataFrame, or "
+                    "an estimator whose forward takes these inputs."
+                )
+            return check_inputs(X)
         if self.estimator is not None:
             return validate_data(
                 self, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
             )
+        X = as_pandas(X)
         if isinstance(X, pd.DataFrame):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if X.shape[0] == 0 or X.shape[1] == 0:
@@ -312,249 +384,235 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             return X
         return validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
 
-    def _fit(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> dict[str, Any]:
+    def _check_weight(self, sample_weight: Any, y: Any) -> np.ndarray | None:
+        """Sample weights times class weights."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weight = np.ones(len(y))
+        if sample_weight is not None:
+            weight = _check_sample_weight(
+                sample_weight, y, dtype=np.float64, ensure_non_negative=True
+            )
+        if self.class_weight is not None:
+            weight = weight * compute_sample_weight(self.class_weight, y)
+        return weight
+
+    def _fit(
+        self,
+        context: Any,
+        data: dict[str, Any],
+        sensitive_features: Any,
+        control_features: Any,
+        sample_weight: Any,
+    ) -> dict[str, Any]:
         """Check everything, train, prune; return the fitted attributes."""
-        X = self._check_X(X, y, reset=True)
-        y, classes = check_labels(y, type(self).__name__)
-        check_consistent_length(X, y)
-        weight = sample_weight
-        if weight is not None:
-            weight = _check_sample_weight(weight, y, dtype=np.float64, ensure_non_negative=True)
-            weight = weight / weight.mean()
-        constraint = self.constraint if self.fairness_weight > 0 else None
-        group, groups = check_groups(sensitive_features, len(y), constraint)
-        cells, cell = None, None
-        if constraint is not None and group is not None and groups is not None:
-            if isinstance(constraint, str):
-                constraint = CONSTRAINTS[constraint]()
-            cells, cell = check_cells(constraint, y, group, groups, self.min_group_count)
-        device = _resolve_device(self.device)
+        warm = self.warm_start and hasattr(self, "network_")
+        X = self._check_X(data["X"], reset=not warm)
+        y, classes = check_labels(data["y"], type(self).__name__)
+        check_consistent_length(np.empty(get_len(X)), y)
+        if warm and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"Got y with classes {list(classes)} with warm_start=True, but the network that "
+                f"is to be continued has {list(self.classes_)}."
+            )
+        weight = self._check_weight(sample_weight, classes[y])
+        requirement = requirement_of(self)
+        group, groups = check_groups(
+            sensitive_features,
+            len(y),
+            None if requirement is None else self.constraint,
+            self.missing_sensitive,
+        )
+        cells, cell, conditions = None, None, list[str]()
+        if requirement is not None and group is not None and groups is not None:
+            cells, cell, conditions = check_cells(
+                requirement.constraint,
+                y,
+                classes,
+                group,
+                groups,
+                control_features,
+                self.min_group_count,
+            )
+        device = resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with seeded(seed, device):
-            encoder = None
+            encoder, seen = None, X
             if self.estimator is None:
-                encoder = TableEncoder().fit(X, y, weight)
-                X = encoder.transform(X)
-                network: Any = TabularNetwork(encoder.edges_, encoder.n_categories_)
+                if len(y) <= MERGED_ROWS:
+                    kept = [y] if cell is None else [y, *cell.numpy().T]
+                    index, weight = merge_repeated_rows(X, kept, weight)
+                    X = X.iloc[index] if isinstance(X, pd.DataFrame) else X[index]
+                    y, cell = y[index], None if cell is None else cell[index]
+            if weight is not None:
+                weight = weight / weight.mean()
+            if self.estimator is None:
+                encoder = self.encoder_ if warm else TableEncoder().fit(X, y, weight)
+                X, seen = encoder.transform(X), encoder.transform(seen)
+            network: Any = None
+            if warm:
+                module = self.network_
+            elif encoder is not None:
+                network = module = TabularNetwork(
+                    encoder.edges_,
+                    encoder.n_categories_,
+                    n_outputs=1 if len(classes) == 2 else len(classes),
+                )
             else:
                 network = check_estimator(self.estimator, X, classes, weight)
-            granularity = self._check_sparsity(module_of(network))
-
-            def resident(column: np.ndarray | None) -> Tensor | None:
-                return None if column is None else torch.from_numpy(np.float32(column)).to(device)
-
+                module = module_of(network)
+            check_sparsity(self.sparsity, self.granularity, module)
+            weight = None if weight is None else weight.astype(np.float32)
             table = ResidentTable(
-                torch.from_numpy(np.ascontiguousarray(X)).to(device),
-                resident(y),
-                resident(weight),
-                None if cell is None else cell.to(device),
+                on_device(X, device),
+                on_device(y, device),
+                sample_weight=None if weight is None else on_device(weight, device),
+                cell=None if cell is None else cell.to(device),
             )
-            dense = fit_dense(network, X, y, table, device, self.verbose)
-            cells = None if cells is None else cells.to(device)
-            net = train(self._pruning_net(dense, table, cells, granularity, device), table)
+
+            def tasks(name: str, fitted: Any = None) -> EpochTasks | None:
+                if not getattr(self, "_skl_callbacks", None):
+                    return None
+                return EpochTasks(context, self, name, data, fitted)
+
+            dense = self.dense_estimator_ if warm else None
+            if dense is None:
+                dense = fit_dense(
+                    network, X, y, weight, table, device, self.verbose, tasks("dense training")
+                )
+            probabilities = gives_probabilities(dense, table)
+            dense_logits = logits(dense.module_, table, probabilities)
+            if cells is not None:
+                cells = cells.to(device)
+                if cells.constraint.relative_to_dense:
+                    table.columns["reference"] = dense_outcomes(dense_logits, table, cells)
+            start = None
+            if warm:
+                start = Start(self.sparsity_, self._last_multipliers(conditions, groups))
+            module = copy.deepcopy(module if warm else plain(dense.module_)).to(device)
+            net = pruning_net(self, module, dense, probabilities, table, requirement, cells, start)
+            shell = {"classes_": classes, "encoder_": encoder, "_probabilities": probabilities}
+
+            def predicting(net: Any) -> dict[str, Any]:
+                return {**shell, "network_": compact(net.module_, net.state_.masks)}
+
+            net = train(net, table, callback=tasks("pruning", predicting))
             best = net.finish(table)
-        dense_rate = float((logits(dense, dense.module_, table) > 0).float().mean())
-        self._warn_about(best, cells, dense_rate, y.mean())
+        n, _, *dense_rates = outcome_totals(dense_logits.to(device), table.columns).tolist()
+        warn_about(best, requirement, [rows / n for rows in dense_rates], classes)
         network = compact(net.module_, net.state_.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
         masks = {name: mask.cpu() for name, mask in net.state_.masks.items()}
         multipliers = None
-        if net.state_.fairness is not None and cells is not None and groups is not None:
+        if net.state_.fairness is not None and groups is not None:
             multipliers = pd.DataFrame(
                 net.state_.fairness.multipliers.view(-1, len(groups)).cpu().numpy(),
-                index=list(cells.constraint.events),
+                index=conditions,
                 columns=[group_name(g) for g in groups],
             )
-        bounded = cells is not None and self.tolerance is not None
+        tolerance = None if requirement is None else requirement.tolerance
         return {
-            "classes_": classes,
+            **shell,
             "groups_": groups,
-            "encoder_": encoder,
             "dense_estimator_": dense,
             "network_": network,
             "masks_": masks,
             "sparsity_": reached_sparsity(masks),
             "multipliers_": multipliers,
-            "violation_": best.gap - self.tolerance if bounded else None,
+            "violation_": None if tolerance is None else best.gap - tolerance,
             "history_": net.history,
             "n_iter_": net.step_,
-            "_fingerprint": _fingerprint(X),
+            "_fingerprint": fingerprint(seen),
         }
 
-    def _check_sparsity(self, module: nn.Module) -> Granularity:
-        """Return the granularity, if it can reach the sparsity in this network."""
-        granularity = self.granularity
-        if isinstance(granularity, str):
-            granularity = GRANULARITIES[granularity]()
-        shapes = {name: p.shape for name, p in prunable_parameters(module).items()}
-        if not shapes:
-            raise ValueError(f"Got {type(module).__name__} without a weight matrix to prune.")
-        largest = granularity.max_sparsity(shapes)
-        if self.sparsity > largest:
-            raise ValueError(
-                f"Got sparsity={self.sparsity!r}, but with granularity={self.granularity!r} this "
-                f"network allows at most {largest:.4f}: every layer keeps at least one unit."
-            )
-        return granularity
-
-    def _pruning_net(
-        self,
-        dense: NeuralNet,
-        table: ResidentTable,
-        cells: Cells | None,
-        granularity: Granularity,
-        device: torch.device,
-    ) -> PruningNet:
-        """Set up the pruning phase."""
-        module = copy.deepcopy(dense.module_).to(device)
-        solver = SOLVERS[self.solver]() if isinstance(self.solver, str) else self.solver
-        n = len(table)
-        batch_size = min(2048 if self.batch_size == "auto" else int(self.batch_size), n)
-        steps = -(-n // batch_size)
-        max_epochs = self.max_epochs
-        if max_epochs == "auto":
-            # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
-            max_epochs = max(-(-400 // steps), min(32, -(-4000 // steps)), 8)
-        fairness = None
-        if cells is not None:
-            bound = self.tolerance
-            if bound is not None and self.gap_method == "between_groups":
-                # Two groups that are each within half the tolerance of the pooled rate are
-                # within the tolerance of each other.
-                bound = bound / 2
-            fairness = FairnessTerm(
-                cells,
-                bound,
-                float(self.fairness_weight),
-                rho=solver.rho,
-                multiplier_lr=solver.multiplier_lr,
-                temperature=solver.temperature,
-                # Sums over about one epoch, and no more than twenty batches: longer memories
-                # lag behind the network, and the multipliers overshoot.
-                memory=1.0 - 1.0 / min(steps, 20),
-            )
-
-        def evaluate(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
-            batch_X, columns = batch
-            scores = margin(dense, functional_call(module, parameters, batch_X))
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                scores, columns["y"], weight=columns.get("sample_weight")
-            )
-            return scores, loss
-
-        return PruningNet(
-            module,
-            Problem(module, evaluate, fairness, granularity, float(self.sparsity)),
-            solver,
-            mask_lr=self.mask_lr,
-            n_rows=n,
-            tolerance=np.inf if cells is None or self.tolerance is None else self.tolerance,
-            gap_method=self.gap_method,
-            lr=self.lr,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            callbacks=self.callbacks,
-            device=device,
-            verbose=self.verbose,
-        )
-
-    def _warn_about(
-        self, best: Candidate, cells: Cells | None, dense_rate: float, base_rate: float
-    ) -> None:
-        """Warn about a result that is not what was asked for."""
-        if cells is not None and self.tolerance is not None and best.gap > self.tolerance:
-            warnings.warn(
-                f"No pruned network met the constraint {self.constraint!r}: the gap on the "
-                f"training rows is {best.gap:.4f}, the tolerance {self.tolerance}. Allow a larger "
-                "tolerance, a lower sparsity, more max_epochs or a larger fairness_weight; very "
-                "small groups may need merging.",
-                ConstraintNotMetWarning,
-                stacklevel=4,
-            )
-        if best.selection_rate < COLLAPSE_SHARE * dense_rate or (
-            best.selection_rate in (0.0, 1.0) and dense_rate not in (0.0, 1.0)
-        ):
-            warnings.warn(
-                f"The pruned network collapsed: it selects {best.selection_rate:.1%} of the "
-                f"training rows, the dense one {dense_rate:.1%} (positives: {base_rate:.1%}). A "
-                "gap between rates near 0 or 1 is small without being fair. Allow a lower "
-                "sparsity or a larger tolerance, or, with tolerance=None, a smaller "
-                "fairness_weight.",
-                CollapseWarning,
-                stacklevel=4,
-            )
+    def _last_multipliers(self, conditions: list[str], groups: Any) -> Tensor | None:
+        """Multipliers of the last fit, where they belong to the same cells."""
+        last = self.multipliers_
+        names = [] if groups is None else [group_name(group) for group in groups]
+        if last is None or list(last.index) != conditions or list(last.columns) != names:
+            return None
+        return torch.from_numpy(last.to_numpy(copy=True)).flatten()
 
     def _table(self, X: Any) -> ResidentTable:
         check_is_fitted(self)
         X = self._check_X(X, reset=False)
-        encoder = self.encoder_
-        X = np.ascontiguousarray(X) if encoder is None else encoder.transform(X)
-        return ResidentTable(torch.from_numpy(X))
+        if self.encoder_ is not None:
+            X = self.encoder_.transform(X)
+        return ResidentTable(on_device(X, torch.device("cpu")))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logit of the positive class; positive where it is predicted.
+        """Logits; positive where the positive class of two is predicted.
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features)
+        X : DataFrame or ndarray of shape (n, n_features), or dict of arrays
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,), or (n, n_classes) for more than two classes
         """
-        table = self._table(X)
-        return logits(self.dense_estimator_, self.network_, table).numpy().astype(np.float64)
+        check_is_fitted(self)
+        scores = self._logits(self.network_, X)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class.
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features)
+        X : DataFrame or ndarray of shape (n, n_features), or dict of arrays
 
         Returns
         -------
-        ndarray of shape (n, 2)
+        ndarray of shape (n, n_classes)
             In the order of ``classes_``.
         """
-        positive = 1.0 / (1.0 + np.exp(-np.clip(self.decision_function(X), -700.0, 700.0)))
-        return np.column_stack([1.0 - positive, positive])
+        scores = self.decision_function(X)
+        if scores.ndim == 2:
+            return softmax(scores, axis=1)
+        return np.column_stack([expit(-scores), expit(scores)])
 
     def predict(self, X: Any) -> np.ndarray:
         """Predicted labels.
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features)
+        X : DataFrame or ndarray of shape (n, n_features), or dict of arrays
 
         Returns
         -------
         ndarray of shape (n,)
         """
-        positive = self.decision_function(X) > 0
-        return self.classes_[positive.astype(int)]
+        return self._labels(self.decision_function(X))
 
     def predict_dense(self, X: Any) -> np.ndarray:
         """Labels that the dense network predicts, for comparison.
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features)
+        X : DataFrame or ndarray of shape (n, n_features), or dict of arrays
 
         Returns
         -------
         ndarray of shape (n,)
         """
+        check_is_fitted(self)
+        scores = self._logits(self.dense_estimator_.module_, X)
+        return self._labels(scores[:, 0] if scores.shape[1] == 1 else scores)
+
+    def _logits(self, network: Any, X: Any) -> np.ndarray:
         table = self._table(X)
-        positive = logits(self.dense_estimator_, self.dense_estimator_.module_, table) > 0
-        return self.classes_[positive.numpy().astype(int)]
+        return logits(network, table, self._probabilities).numpy().astype(np.float64)
+
+    def _labels(self, scores: np.ndarray) -> np.ndarray:
+        return self.classes_[scores.argmax(1) if scores.ndim == 2 else (scores > 0).astype(int)]
 
     def transform(self, X: Any) -> np.ndarray:
         """Activations of the pruned network's last hidden layer.
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features)
+        X : DataFrame or ndarray of shape (n, n_features), or dict of arrays
 
         Returns
         -------
@@ -587,16 +645,6 @@ class FairPruner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         -------
         bool
         """
-        return _fingerprint(self._table(X).X.numpy()) == self._fingerprint
-
-
-def _resolve_device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
-
-
-def _fingerprint(X: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(X).tobytes(), digest_size=16).hexdigest()
+        X = self._table(X).X
+        arrays = X if isinstance(X, Mapping) else X.numpy()
+        return fingerprint(arrays) == self._fingerprint

@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fairprune_sk.bilevel import BilevelSolver, Problem
 from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CellSums, cell_sums, gap, hard_outcome
+from fairprune_sk.constraints import CellSums, class_columns, gap, hard_outcome, margins
+from fairprune_sk.objective import outcome_sums
 from fairprune_sk.training import EVALUATION_ROWS, DeferredLosses, ResidentIterator, ResidentTable
 
 
@@ -26,7 +27,9 @@ class Candidate:
     ----------
     parameters, buffers : dict of Tensor
         Of the masked network.
-    accuracy, selection_rate : float
+    accuracy : float
+    selection_rates : list of float
+        Of each column of the logits.
     gap : float
         Gap of the hard rates, 0 where there is no constraint.
     """
@@ -34,7 +37,7 @@ class Candidate:
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
     accuracy: float
-    selection_rate: float
+    selection_rates: list[float]
     gap: float
 
     def rank(self, tolerance: float) -> tuple[float, float]:
@@ -150,8 +153,9 @@ class PruningNet(DeferredLosses):
         frozen = self.progress >= self.solver.freeze_start
         if not frozen:
             # The sparsity at the end of the step, so that even a single step reaches it.
+            start = 0.0 if self.problem.start is None else self.problem.start.sparsity
             sparsity = self.solver.sparsity_at(
-                (self.step_ + 1) / self.n_steps_, self.problem.sparsity
+                (self.step_ + 1) / self.n_steps_, self.problem.sparsity, start
             )
             self.state_ = self.solver.project(self.problem, self.state_, sparsity)
         self.state_, step = self.solver.gradients(self.problem, self.state_, batch, frozen)
@@ -188,12 +192,12 @@ class PruningNet(DeferredLosses):
     def consider(self, table: ResidentTable) -> None:
         """Measure the masked network on the whole training table; keep it if it is the best."""
         parameters = {name: value.clone() for name, value in self.state_.masked().items()}
-        accuracy, selection_rate, measured = measure(self.problem, parameters, table, self)
+        accuracy, selection_rates, measured = measure(self.problem, parameters, table, self)
         self.history.record("train_accuracy", accuracy)
         if self.problem.fairness is not None:
             self.history.record("train_gap", measured)
         buffers = {name: b.clone() for name, b in self.module_.named_buffers()}
-        candidate = Candidate(parameters, buffers, accuracy, selection_rate, measured)
+        candidate = Candidate(parameters, buffers, accuracy, selection_rates, measured)
         if self.best_ is None or candidate.rank(self.tolerance) < self.best_.rank(self.tolerance):
             self.best_ = candidate
 
@@ -208,27 +212,46 @@ class PruningNet(DeferredLosses):
 
 def measure(
     problem: Problem, parameters: dict[str, Tensor], table: ResidentTable, net: PruningNet
-) -> tuple[float, float, float]:
-    """Accuracy, selection rate and gap of hard predictions on a whole table, in evaluation mode."""
+) -> tuple[float, list[float], float]:
+    """Accuracy, selection rates and gap of hard predictions on a table, in evaluation mode."""
     net._set_training(False)
-    totals = table.X.new_zeros(3, dtype=torch.float64)
+    totals: Tensor | None = None
     sums: CellSums | None = None
     with torch.no_grad():
         for batch in ResidentIterator(table, EVALUATION_ROWS):
             _, columns = batch
             logits, _ = problem.evaluate(parameters, batch)
-            predicted, y = hard_outcome(logits), columns["y"]
-            weight = columns.get("sample_weight", torch.ones_like(y))
-            totals += torch.stack(
-                [(weight * (predicted == y)).sum(), (weight * predicted).sum(), weight.sum()]
-            )
+            part = outcome_totals(logits, columns)
+            totals = part if totals is None else totals + part
             if problem.fairness is not None:
                 cells = problem.fairness.cells
-                outcome = hard_outcome(cells.constraint.outcome_logits(logits, y))
-                part = cell_sums(outcome, columns["cell"], cells.n_cells, weight)
-                sums = part if sums is None else CellSums(*map(torch.add, sums, part))
+                outcome = hard_outcome(cells.outcome_logits(logits, columns["y"]))
+                parts = outcome_sums(cells, outcome, columns)
+                sums = parts if sums is None else CellSums(*map(torch.add, sums, parts))
+    assert totals is not None
     measured = 0.0
     if sums is not None and problem.fairness is not None:
         measured = float(gap(sums, problem.fairness.cells, net.gap_method))
-    correct, selected, weight_sum = totals.tolist()
-    return correct / weight_sum, selected / weight_sum, measured
+    n, correct, *selected = totals.tolist()
+    return correct / n, [rows / n for rows in selected], measured
+
+
+def outcome_totals(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
+    """Count rows, right predictions, and predictions of each column, by weight.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_columns)
+    columns : dict of Tensor
+        "y" and, where there are any, "sample_weight".
+
+    Returns
+    -------
+    Tensor of shape (2 + n_columns,), float64
+    """
+    predicted = hard_outcome(margins(logits))
+    is_class = class_columns(columns["y"], logits.shape[1])
+    right = (predicted == is_class).all(-1)
+    weight = columns.get("sample_weight", torch.ones_like(right, dtype=logits.dtype))
+    counts = torch.column_stack([torch.ones_like(weight), right, predicted])
+    return (counts.double() * weight.unsqueeze(-1)).sum(0)

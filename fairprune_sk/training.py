@@ -6,14 +6,16 @@ import random
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from skorch import NeuralNet, NeuralNetBinaryClassifier
-from torch import Tensor
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch.callbacks import Callback
+from skorch.dataset import get_len
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Rows that are evaluated together, few enough for the cache of a processor.
@@ -40,39 +42,54 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(python_state)
 
 
+def on_device(X: Any, device: torch.device) -> Any:
+    """Move an array, or a dict of arrays, to a device as tensors of the same layout."""
+    if isinstance(X, Mapping):
+        return {name: on_device(value, device) for name, value in X.items()}
+    if isinstance(X, np.ndarray):
+        # torch shares memory with the array, and does not know arrays that must not be written.
+        X = np.ascontiguousarray(X)
+        X = torch.from_numpy(X if X.flags.writeable else X.copy())
+    return X.to(device)
+
+
+def take(X: Any, index: Any) -> Any:
+    """Rows of a tensor, or of a dict of tensors."""
+    if isinstance(X, Mapping):
+        return {name: value[index] for name, value in X.items()}
+    return X[index]
+
+
 class ResidentTable(torch.utils.data.Dataset):
     """A table whose columns are tensors on one device.
 
     Parameters
     ----------
-    X : Tensor of shape (n, ...)
-    y : Tensor of shape (n,), optional
-        Labels, 0.0 or 1.0.
-    sample_weight : Tensor of shape (n,), optional
-        With a mean of 1.
-    cell : Tensor of shape (n,), optional
-        Cell of the fairness constraint that each row is in.
+    X : Tensor of shape (n, ...), or dict of them
+        What the network reads.
+    **columns : Tensor of shape (n, ...) or None
+        What else is known of the rows: "y", the class codes; "sample_weight", with a mean of 1;
+        "cell", the cells of the fairness constraint; "reference", the outcomes of the dense
+        network. Those that are None are left out.
     """
 
-    def __init__(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Tensor | None = None,
-        cell: Tensor | None = None,
-    ):
-        self.X = torch.as_tensor(X)
-        self.y = y if y is None else torch.as_tensor(y)
-        self.sample_weight = sample_weight
-        self.cell = cell
+    def __init__(self, X: Any, y: Any = None, **columns: Tensor | None):
+        self.X = X
+        self.y = y
+        known = {"y": y, **columns}
+        self.columns = {name: column for name, column in known.items() if column is not None}
 
     def __len__(self) -> int:
-        return len(self.X)
+        return get_len(self.X)
 
-    def rows(self, index: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    @property
+    def device(self) -> torch.device:
+        """Where the table is."""
+        return next(iter(self.X.values())).device if isinstance(self.X, Mapping) else self.X.device
+
+    def rows(self, index: Any) -> tuple[Any, dict[str, Tensor]]:
         """Rows as skorch's (X, y) pair, where y holds all that is known of the rows."""
-        columns = {"y": self.y, "sample_weight": self.sample_weight, "cell": self.cell}
-        return self.X[index], {k: v[index] for k, v in columns.items() if v is not None}
+        return take(self.X, index), {name: c[index] for name, c in self.columns.items()}
 
     __getitem__ = rows
 
@@ -99,9 +116,9 @@ class ResidentIterator:
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    def __iter__(self) -> Iterator[tuple[Any, dict[str, Tensor]]]:
         n, n_batches = len(self.dataset), max(len(self), 1)
-        order = torch.randperm(n, device=self.dataset.X.device) if self.shuffle else None
+        order = torch.randperm(n, device=self.dataset.device) if self.shuffle else None
         bounds = [n * i // n_batches for i in range(n_batches + 1)]
         for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
             yield self.dataset.rows(slice(start, stop) if order is None else order[start:stop])
@@ -126,7 +143,7 @@ class DeferredLosses(NeuralNet):
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
-            sizes.append(len(batch[0]))
+            sizes.append(get_len(batch[0]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         records = self.history[-1]["batches"][first:]
         for record, loss, size in zip(records, torch.stack(losses).tolist(), sizes, strict=True):
@@ -135,19 +152,144 @@ class DeferredLosses(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(sizes))
 
 
-class DenseNet(DeferredLosses, NeuralNetBinaryClassifier):
-    """The skorch net that trains a dense network on a resident table."""
+def log_loss(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
+    """Mean cross-entropy of logits, weighted by the rows' sample weights.
 
+    Parameters
+    ----------
+    logits : Tensor of shape (n,), (n, 1) or (n, n_classes)
+    columns : dict of Tensor
+        "y" and, where there are any, "sample_weight".
+    """
+    y, weight = columns["y"], columns.get("sample_weight")
+    if logits.ndim == 1 or logits.shape[1] == 1:
+        y = y.to(logits.dtype).view_as(logits)
+        weight = weight if weight is None else weight.view_as(logits)
+        return F.binary_cross_entropy_with_logits(logits, y, weight=weight)
+    if weight is None:
+        return F.cross_entropy(logits, y)
+    return (F.cross_entropy(logits, y, reduction="none") * weight).mean()
+
+
+class _ResidentLoss(DeferredLosses):
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
     ) -> Tensor:
-        """Binary cross-entropy of logits, weighted by the rows' sample weights."""
-        return F.binary_cross_entropy_with_logits(
-            y_pred, y_true["y"], weight=y_true.get("sample_weight")
-        )
+        """Cross-entropy, weighted by the rows' sample weights."""
+        return log_loss(y_pred, y_true)
 
 
-def train(net: NeuralNet, X: Any, y: Any = None) -> NeuralNet:
+class BinaryNet(_ResidentLoss, NeuralNetBinaryClassifier):
+    """The skorch net that trains a dense network of one logit on a resident table."""
+
+
+class MulticlassNet(_ResidentLoss, NeuralNetClassifier):
+    """The skorch net that trains a dense network with a logit for each class."""
+
+
+class WeightedDataset(torch.utils.data.Dataset):
+    """A dataset of (X, y) pairs that hands out (X, (y, sample weight)).
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+    sample_weight : ndarray of shape (n,), float32
+    """
+
+    def __init__(self, dataset: Any, sample_weight: np.ndarray):
+        self.dataset = dataset
+        self.sample_weight = sample_weight
+        # skorch reads these for scores that go over the whole dataset.
+        self.X, self.y = getattr(dataset, "X", None), getattr(dataset, "y", None)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        X, y = self.dataset[index]
+        return X, (y, self.sample_weight[index])
+
+
+class _WeightedLoss(NeuralNet):
+    """What a net of any class needs to weigh the rows in its own loss."""
+
+    def run_single_epoch(self, iterator: Any, *args: Any, **kwargs: Any) -> Any:
+        if iterator is not None:
+            iterator = self._unweighted(iterator)
+        return super().run_single_epoch(iterator, *args, **kwargs)
+
+    def _unweighted(self, iterator: Any) -> Iterator[Any]:
+        # Callbacks see plain (X, y) batches, as if there were no weights.
+        for X, (y, weight) in iterator:
+            self._batch_weight = weight
+            yield X, y
+
+    def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return weighted_loss(self, super().get_loss, y_pred, y_true, self._batch_weight, **kwargs)
+
+
+def weighted_loss(
+    net: NeuralNet, get_loss: Any, y_pred: Any, y_true: Tensor, weight: Tensor, **kwargs: Any
+) -> Tensor:
+    """Loss of a net's own criterion with weighted rows.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        With a criterion that has a ``reduction``.
+    get_loss : callable
+        The net's own ``get_loss``.
+    y_pred, y_true
+        As for ``get_loss``.
+    weight : Tensor of shape (n,)
+        With a mean of 1 over the table.
+    **kwargs
+        For ``get_loss``.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    criterion: Any = plain(net.criterion_)
+    reduction, criterion.reduction = criterion.reduction, "none"
+    try:
+        losses = get_loss(y_pred, y_true, **kwargs)
+    finally:
+        criterion.reduction = reduction
+    weight = weight.to(losses)
+    mean = (losses.flatten(start_dim=1).mean(1) if losses.ndim > 1 else losses) * weight
+    class_weight = getattr(criterion, "weight", None)
+    if isinstance(criterion, (nn.NLLLoss, nn.CrossEntropyLoss)) and class_weight is not None:
+        # Their mean divides by the class weights of the batch, not by its size.
+        return mean.sum() / class_weight[y_true.to(class_weight.device)].sum()
+    return mean.mean()
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Return the module inside a compiled one, or the module itself."""
+    return getattr(module, "_orig_mod", module)
+
+
+@contextmanager
+def _weighted(net: NeuralNet) -> Iterator[None]:
+    """Make a net weigh its rows for a while; its class is its own again afterwards."""
+    own = type(net)
+    net.__class__ = type(own.__name__, (_WeightedLoss, own), {})
+    try:
+        yield
+    finally:
+        net.__class__ = own
+        net.__dict__.pop("_batch_weight", None)
+
+
+def train(
+    net: NeuralNet,
+    X: Any,
+    y: Any = None,
+    *,
+    sample_weight: np.ndarray | None = None,
+    callback: Callback | None = None,
+) -> NeuralNet:
     """Fit a net from scratch, as ``net.fit`` does, except that Ctrl-C is not swallowed.
 
     skorch reads every ``KeyboardInterrupt`` as "stop training, keep what there is", because its
@@ -159,6 +301,10 @@ def train(net: NeuralNet, X: Any, y: Any = None) -> NeuralNet:
     net : NeuralNet
     X, y
         What the net's ``fit`` takes.
+    sample_weight : ndarray of shape (n,), float32, optional
+        Weights of the rows in the loss, with a mean of 1.
+    callback : Callback, optional
+        One more callback, for this training only.
 
     Returns
     -------
@@ -166,14 +312,20 @@ def train(net: NeuralNet, X: Any, y: Any = None) -> NeuralNet:
         The same net, trained.
     """
     net.initialize()
+    if sample_weight is not None:
+        X = WeightedDataset(net.get_dataset(X, y), sample_weight)
+    if callback is not None:
+        net.callbacks_.append(("of_the_fit", callback))
     net.notify("on_train_begin", X=X, y=y)
-    with _interrupts() as interrupts:
+    with _interrupts() as interrupts, nullcontext() if sample_weight is None else _weighted(net):
         try:
             net.fit_loop(X, y)
         except KeyboardInterrupt as stop:
             if interrupts or not _raised_by_callback(stop):
                 raise
     net.notify("on_train_end", X=X, y=y)
+    if callback is not None:
+        net.callbacks_.pop()
     return net
 
 

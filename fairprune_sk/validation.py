@@ -1,24 +1,31 @@
-"""Checks of labels and groups, all before any training."""
+"""Checks of what a user passes to ``fit``, all before any training."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
-from fairprune_sk.constraints import Cells, Constraint, cell_codes
+from fairprune_sk.constraints import Cells, Constraint, cell_codes, class_columns
 from fairprune_sk.exceptions import SmallGroupWarning
 from fairprune_sk.groups import group_codes, group_name, sensitive_frame
 
+# A group of this many times min_group_count rows without, say, a single positive is no accident
+# of a small sample: what to do about it is for the user to decide.
+_NO_ACCIDENT = 10
+
 
 def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Code the labels of two classes.
+    """Code the labels.
 
     Parameters
     ----------
@@ -29,13 +36,13 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     codes : ndarray of shape (n,), int64
-        0 and 1.
-    classes : ndarray of shape (2,)
+        0 to n_classes - 1.
+    classes : ndarray of shape (n_classes,)
 
     Raises
     ------
     ValueError
-        If there are not two classes.
+        If there are no two classes.
     """
     if y is None:
         raise ValueError(
@@ -51,16 +58,53 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
             f"Got y with one class, {classes[0]}, but expected two: there is nothing to learn. "
             "Classifier can't train when only one class is present."
         )
-    if len(classes) > 2:
-        raise ValueError(
-            "Only binary classification is supported. The type of the target is "
-            f"{type_of_target(y)}, with {len(classes)} classes."
-        )
     return codes, classes
 
 
+def check_inputs(X: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Turn the inputs of a network with several into arrays.
+
+    Parameters
+    ----------
+    X : dict of array-like of shape (n, ...)
+        By the name of the argument of the network's ``forward``.
+
+    Returns
+    -------
+    dict of ndarray
+        Numbers with a fraction as float32, whole numbers (which may be the codes of an
+        embedding) as int64.
+
+    Raises
+    ------
+    ValueError
+        If there is none, an input holds no numbers, or the lengths differ.
+    """
+    inputs = {}
+    for name, values in X.items():
+        array = check_array(
+            values, dtype="numeric", allow_nd=True, ensure_2d=False, input_name=f"X[{name!r}]"
+        )
+        inputs[name] = array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)
+    lengths = {name: len(array) for name, array in inputs.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(
+            f"Got a dict X with inputs of lengths {lengths}, but expected one or more of one "
+            "length."
+        )
+    return inputs
+
+
+def as_pandas(X: Any) -> Any:
+    """Turn a DataFrame of polars into one of pandas; everything else stays what it is."""
+    if not hasattr(X, "get_columns"):
+        return X
+    # Column by column, since polars' own conversion needs pyarrow.
+    return pd.DataFrame({column.name: column.to_numpy() for column in X.get_columns()})
+
+
 def check_groups(
-    sensitive_features: Any, n_rows: int, constraint: Any
+    sensitive_features: Any, n_rows: int, constraint: Any, missing: str
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Code the groups.
 
@@ -72,10 +116,13 @@ def check_groups(
         Number of rows of X.
     constraint : str, Constraint or None
         The constraint that needs them, or None if nothing does.
+    missing : {"error", "group", "ignore"}
+        What becomes of missing values.
 
     Returns
     -------
     codes : ndarray of shape (n,), int64, or None
+        -1 for a row without a group.
     groups : ndarray of shape (n_groups,), object, or None
 
     Raises
@@ -91,11 +138,14 @@ def check_groups(
                 "or set constraint=None for pruning without fairness."
             )
         return None, None
-    codes, groups = group_codes(sensitive_frame(sensitive_features, n_rows))
+    codes, groups = group_codes(sensitive_frame(sensitive_features, n_rows, missing=missing))
     if constraint is not None and len(groups) < 2:
+        names = ", ".join(repr(group_name(group)) for group in groups)
         raise ValueError(
-            f"Got sensitive_features with one group, {group_name(groups[0])!r}, but expected at "
-            "least two: between which groups should rates be equal?"
+            f"Got sensitive_features with one group, {names}, but expected at least two: between "
+            "which groups should rates be equal?"
+            if names
+            else "Got sensitive_features without a value, but expected at least two groups."
         )
     return codes, groups
 
@@ -103,51 +153,85 @@ def check_groups(
 def check_cells(
     constraint: Constraint,
     y: np.ndarray,
+    classes: np.ndarray,
     group: np.ndarray,
     groups: np.ndarray,
+    control_features: Any,
     min_group_count: int,
-) -> tuple[Cells, Tensor]:
-    """Find the cell of each row, and the cells that are large enough to be constrained.
+) -> tuple[Cells, Tensor, list[str]]:
+    """Find the cells of each row, and the cells that are large enough to be constrained.
 
     Parameters
     ----------
     constraint : Constraint
     y, group : ndarray of shape (n,), int64
-    groups : ndarray of shape (n_groups,)
+    classes, groups : ndarray of shape (n_classes,) and (n_groups,)
+    control_features : Any
+        As passed to ``fit``; may be None.
     min_group_count : int
 
     Returns
     -------
     cells : Cells
-    cell : Tensor of shape (n,), int64
+    cell : Tensor of shape (n, n_outcomes), int64
+    conditions : list of str
+        What the rates of the groups are conditioned on: a name for each n_groups cells.
 
     Raises
     ------
     ValueError
-        If a cell is empty, or no event has two groups that can be compared.
+        If a large group has an empty cell, or no two groups can be compared.
 
     Warns
     -----
     SmallGroupWarning
         If cells are left out.
     """
-    n_groups = len(groups)
-    cell = cell_codes(constraint, torch.from_numpy(y), torch.from_numpy(group), n_groups)
-    n_cells = len(constraint.events) * n_groups
+    stratum, strata = np.zeros_like(y), np.array([None], dtype=object)
+    if control_features is not None:
+        stratum, strata = group_codes(
+            sensitive_frame(control_features, len(y), name="control_features")
+        )
+    n_groups, n_strata = len(groups), len(strata)
+    is_class = class_columns(torch.from_numpy(y), 1 if len(classes) == 2 else len(classes))
+    cell = cell_codes(
+        constraint,
+        is_class,
+        torch.from_numpy(group),
+        n_groups,
+        torch.from_numpy(stratum),
+        n_strata,
+    )
+    conditions = [
+        ", ".join(
+            [event]
+            + ([f"class {classes[outcome]}"] if cell.shape[1] > 1 else [])
+            + ([group_name(name)] if control_features is not None else [])
+        )
+        for outcome in range(cell.shape[1])
+        for event in constraint.events
+        for name in strata
+    ]
+    n_cells = len(conditions) * n_groups
     counts = torch.bincount(cell[cell >= 0], minlength=n_cells)
+    # Rows of the cell's group in its stratum, whatever their label.
+    inside = group >= 0
+    within = np.bincount(stratum[inside] * n_groups + group[inside], minlength=n_strata * n_groups)
+    totals = torch.from_numpy(np.tile(within, n_cells // len(within)))
 
     def names(selected: Tensor) -> str:
         def name(index: int) -> str:
-            event = constraint.events[index // n_groups]
-            rows = "rows" if event == "all" else f"{event} rows"
+            condition = conditions[index // n_groups]
+            rows = "rows" if condition == "all" else f"{condition} rows"
             return f"{group_name(groups[index % n_groups])!r} ({int(counts[index])} {rows})"
 
         return "; ".join(name(int(index)) for index in selected.nonzero().flatten())
 
-    if (counts == 0).any():
+    impossible = (counts == 0) & (totals >= _NO_ACCIDENT * min_group_count)
+    if impossible.any():
         raise ValueError(
             f"Got groups without an example that {type(constraint).__name__} conditions on: "
-            f"{names(counts == 0)}. Their rate does not exist: merge them with other groups, "
+            f"{names(impossible)}. Their rate does not exist: merge them with other groups, "
             "leave their rows out, or choose another constraint."
         )
     constrained = counts >= min_group_count
@@ -156,11 +240,12 @@ def check_cells(
             f"Got no two groups with at least min_group_count={min_group_count} rows to compare: "
             f"{names(~constrained)}. Lower min_group_count, or merge groups."
         )
-    if not constrained.all():
+    left_out = ~constrained & (totals > 0)
+    if left_out.any():
         warnings.warn(
             f"Left out of the constraint, with fewer than min_group_count={min_group_count} "
-            f"rows: {names(~constrained)}.",
+            f"rows: {names(left_out)}.",
             SmallGroupWarning,
             stacklevel=4,
         )
-    return Cells(constraint, n_groups, constrained), cell
+    return Cells(constraint, n_groups, constrained), cell, conditions

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fairprune_sk.bilevel import BilevelSolver, Problem, mask_gradient
 from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes
+from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
 from fairprune_sk.granularity import Unstructured
 from fairprune_sk.objective import FairnessTerm
 
@@ -73,10 +73,10 @@ def make_problem(constrained=True, sparsity=0.5, n=256, seed=0):
     term = FairnessTerm(cells, 0.01, 1.0, 5.0, 0.1, 0.5, 0.0) if constrained else None
 
     def evaluate(z, batch):
-        logits = functional_call(module, z, (batch[0],))[:, 0]
-        return logits, F.binary_cross_entropy_with_logits(logits, batch[1]["y"])
+        logits = functional_call(module, z, (batch[0],))
+        return logits, F.binary_cross_entropy_with_logits(logits[:, 0], batch[1]["y"])
 
-    batch = (X, {"y": y, "cell": cell_codes(constraint, y, group, 2)})
+    batch = (X, {"y": y, "cell": cell_codes(constraint, class_columns(y, 1), group, 2)})
     return Problem(module, evaluate, term, Unstructured(), sparsity), batch
 
 
@@ -181,3 +181,26 @@ def test_a_solver_is_frozen_and_can_be_copied():
     with pytest.raises(dataclasses.FrozenInstanceError):
         solver.gamma = 3.0
     assert copy.deepcopy(solver) == solver
+
+
+def test_the_ramp_can_start_where_an_earlier_run_ended():
+    solver = BilevelSolver()
+    assert solver.sparsity_at(0.0, 0.9, start=0.6) == pytest.approx(0.6)
+    assert 0.6 < solver.sparsity_at(0.1, 0.9, start=0.6) < solver.sparsity_at(0.4, 0.9, start=0.6)
+    assert solver.sparsity_at(0.5, 0.9, start=0.6) == 0.9
+    assert solver.sparsity_at(0.0, 0.5, start=0.9) == pytest.approx(0.9)
+
+
+def test_frozen_and_unused_parameters_are_masked_but_not_trained():
+    problem, batch = make_problem()
+    problem.module.register_parameter("unused", nn.Parameter(torch.ones(4, 4)))
+    problem.module[0].weight.requires_grad_(False)
+    solver = BilevelSolver()
+    state = solver.project(problem, solver.init(problem), 0.5)
+    before = problem.module[0].weight.clone()
+    optimizer, _ = solver.optimizers(state, 0.1, 0.1, 256)
+    state, _ = solver.gradients(problem, state, batch, frozen=False)
+    optimizer.step()
+    assert torch.equal(problem.module[0].weight, before)
+    assert not state.masks["0.weight"].all()
+    assert (state.scores["unused"].grad == 0).all()

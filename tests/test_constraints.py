@@ -7,18 +7,21 @@ import fairret.statistic
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, zero_one_loss
 
 from fairprune_sk.constraints import (
     CONSTRAINTS,
     OUTSIDE,
     Cells,
     CellSums,
+    cell_bound,
     cell_codes,
     cell_sums,
+    class_columns,
     differences,
     gap,
     hard_outcome,
+    margins,
     pooled_rates,
     rates,
     soft_outcome,
@@ -30,6 +33,7 @@ RATES = {
     "equal_opportunity": [flm.true_positive_rate],
     "false_positive_rate_parity": [flm.false_positive_rate],
     "accuracy_parity": [accuracy_score],
+    "error_rate_parity": [zero_one_loss],
 }
 
 
@@ -41,43 +45,130 @@ def draw(n=500, n_groups=3, seed=0):
     return y, group, logits, rng.uniform(0.5, 2.0, n)
 
 
-def sums_of(name, y, group, logits, weight=None, outcome=hard_outcome, n_groups=3):
-    constraint = CONSTRAINTS[name]()
-    y, group = torch.tensor(y), torch.tensor(group)
-    logits = torch.tensor(logits)
-    n_cells = len(constraint.events) * n_groups
+def sums_of(
+    name,
+    y,
+    group,
+    logits,
+    weight=None,
+    n_groups=3,
+    stratum=None,
+    n_strata=1,
+    comparison="difference",
+):
+    """Sum the hard outcomes; logits of shape (..., n) or, for several classes, (n, K)."""
+    constraint = CONSTRAINTS[name](comparison)
+    y, group, logits = torch.tensor(y), torch.tensor(group), torch.tensor(logits)
+    logits = logits if y.max() > 1 else logits.unsqueeze(-1)
+    is_class = class_columns(y, logits.shape[-1])
+    stratum = None if stratum is None else torch.tensor(stratum)
+    cell = cell_codes(constraint, is_class, group, n_groups, stratum, n_strata)
+    n_cells = cell.shape[1] * len(constraint.events) * n_strata * n_groups
     cells = Cells(constraint, n_groups, torch.ones(n_cells, dtype=torch.bool))
-    cell = cell_codes(constraint, y, group, n_groups)
-    values = outcome(constraint.outcome_logits(logits, y))
+    values = hard_outcome(cells.outcome_logits(logits, y))
+    weight = None if weight is None else torch.tensor(weight)
     return cell_sums(values, cell, n_cells, weight), cells
 
 
-@pytest.mark.parametrize("name", CONSTRAINTS)
+@pytest.mark.parametrize("name", RATES)
 @pytest.mark.parametrize("method", ["between_groups", "to_overall"])
+@pytest.mark.parametrize("comparison", ["difference", "ratio"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n_groups", [2, 7])
-def test_gap_equals_metric_frame(name, method, weighted, n_groups):
+def test_gap_equals_metric_frame(name, method, comparison, weighted, n_groups):
     y, group, logits, weight = draw(n_groups=n_groups)
     weight = weight if weighted else None
-    sums, cells = sums_of(
-        name,
-        y,
-        group,
-        logits,
-        None if weight is None else torch.tensor(weight),
-        n_groups=n_groups,
-    )
-    expected = max(
+    sums, cells = sums_of(name, y, group, logits, weight, n_groups, comparison=comparison)
+    frames = [
         flm.MetricFrame(
             metrics=metric,
             y_true=y,
             y_pred=(logits > 0).astype(int),
             sensitive_features=group,
             sample_params={"sample_weight": weight} if weighted else None,
-        ).difference(method=method)
+        )
+        for metric in RATES[name]
+    ]
+    if comparison == "difference":
+        expected = max(frame.difference(method=method) for frame in frames)
+    else:
+        expected = max(1.0 - frame.ratio(method=method) for frame in frames)
+    assert float(gap(sums, cells, method)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("method", ["between_groups", "to_overall"])
+def test_gap_within_control_strata_equals_metric_frame(name, method):
+    y, group, logits, _ = draw(900)
+    stratum = np.random.default_rng(1).integers(0, 4, 900)
+    sums, cells = sums_of(name, y, group, logits, stratum=stratum, n_strata=4)
+    expected = max(
+        flm.MetricFrame(
+            metrics=metric,
+            y_true=y,
+            y_pred=(logits > 0).astype(int),
+            sensitive_features=group,
+            control_features=stratum,
+        )
+        .difference(method=method)
+        .max()
         for metric in RATES[name]
     )
     assert float(gap(sums, cells, method)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_with_more_classes_each_is_held_against_the_rest(name):
+    rng = np.random.default_rng(0)
+    y, group = rng.integers(0, 4, 800), rng.integers(0, 3, 800)
+    logits = (
+        rng.normal(size=(800, 4)) + 0.8 * np.eye(4)[y] + 0.3 * (group == 1)[:, None] * [1, 0, 0, 0]
+    )
+    sums, cells = sums_of(name, y, group, logits)
+    predicted = logits.argmax(1)
+    pairs = [(y == k, predicted == k) for k in range(4)]
+    if name in ("accuracy_parity", "error_rate_parity"):
+        pairs = [(y, predicted)]
+    expected = max(
+        flm.MetricFrame(
+            metrics=metric, y_true=true * 1, y_pred=guess * 1, sensitive_features=group
+        ).difference()
+        for true, guess in pairs
+        for metric in RATES[name]
+    )
+    assert float(gap(sums, cells)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_margins_are_positive_for_the_predicted_class_alone():
+    logits = torch.randn(2, 50, 5)
+    positive = margins(logits) > 0
+    assert torch.equal(positive.sum(-1), torch.ones(2, 50, dtype=torch.int64))
+    assert torch.equal(positive.int().argmax(-1), logits.argmax(-1))
+    two = torch.randn(50, 2)
+    torch.testing.assert_close(margins(two)[:, 1], two[:, 1] - two[:, 0])
+
+
+@pytest.mark.parametrize("comparison", ["difference", "ratio"])
+@pytest.mark.parametrize("method", ["between_groups", "to_overall"])
+def test_cells_within_their_bound_keep_the_gap_within_the_tolerance(comparison, method):
+    rng = np.random.default_rng(0)
+    bound = cell_bound(0.2, method, comparison)
+    cells = Cells(CONSTRAINTS["demographic_parity"](comparison), 3, torch.ones(3, dtype=bool))
+    within = 0
+    for _ in range(2000):
+        weight = torch.tensor(rng.uniform(1, 10, 3))
+        sums = CellSums(weight * torch.tensor(rng.uniform(0.3, 0.5, 3)), weight)
+        if (differences(sums, cells).abs() <= bound).all():
+            within += 1
+            assert float(gap(sums, cells, method)) <= 0.2 + 1e-9
+    assert within > 100
+
+
+def test_comparisons_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="comparison='quotient'"):
+        CONSTRAINTS["demographic_parity"]("quotient")
+    with pytest.raises(ValueError, match="near 0"):
+        CONSTRAINTS["degradation_parity"]("ratio")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +186,9 @@ def test_soft_rates_and_their_gradients_equal_fairret(name, statistic, takes_lab
     theirs = torch.tensor(logits, requires_grad=True)
     constraint = CONSTRAINTS[name]()
     label = torch.tensor(y)
-    cell = cell_codes(constraint, label, torch.tensor(group), 3)
-    outcome = soft_outcome(constraint.outcome_logits(ours, label), temperature=0.5)
+    is_class = class_columns(label, 1)
+    cell = cell_codes(constraint, is_class, torch.tensor(group), 3)
+    outcome = soft_outcome(constraint.outcome_logits(ours[:, None], is_class), temperature=0.5)
     rate = rates(cell_sums(outcome, cell, 3))
     one_hot = torch.nn.functional.one_hot(torch.tensor(group), 3).double()
     labels = [label.double()[:, None]] if takes_label else []
@@ -129,9 +221,9 @@ def test_leading_axes_are_networks_of_their_own():
 def test_rows_outside_count_nowhere():
     constraint = CONSTRAINTS["equal_opportunity"]()
     y = torch.tensor([1, 1, 0, 1])
-    cell = cell_codes(constraint, y, torch.tensor([0, 1, 1, -1]), 2)
-    assert cell.tolist() == [0, 1, OUTSIDE, OUTSIDE]
-    sums = cell_sums(torch.ones(4), cell, 2)
+    cell = cell_codes(constraint, class_columns(y, 1), torch.tensor([0, 1, 1, -1]), 2)
+    assert cell.flatten().tolist() == [0, 1, OUTSIDE, OUTSIDE]
+    sums = cell_sums(torch.ones(4, 1), cell, 2)
     assert sums.weight.tolist() == [1.0, 1.0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes
+from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
 from fairprune_sk.objective import FairnessTerm, augmented_lagrangian
 
 
@@ -46,13 +46,18 @@ def problem(bound, n=400, **kwargs):
         "memory": 0.0,
     } | kwargs
     term = FairnessTerm(cells, bound, **options)
-    return term, y, cell_codes(constraint, y, group, 2), group
+    columns = {"y": y, "cell": cell_codes(constraint, class_columns(y, 1), group, 2)}
+    return term, columns, group
+
+
+def logit_columns(logits):
+    return logits.unsqueeze(-1)
 
 
 def test_value_is_the_hard_gap_and_gradient_the_soft_one():
-    term, y, cell, group = problem(None)
+    term, columns, group = problem(None)
     logits = (torch.randn(400) + group).requires_grad_()
-    value, _ = term(term.init(logits.detach()[:1]), logits, y, cell, None)
+    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), columns)
     hard = (logits > 0).float()
     difference = hard[group == 1].mean() - hard[group == 0].mean()
     assert value.item() == pytest.approx(difference.abs().item(), abs=1e-6)
@@ -64,47 +69,61 @@ def test_value_is_the_hard_gap_and_gradient_the_soft_one():
 
 
 def test_multipliers_rise_with_a_violation_and_never_fall_below_zero():
-    term, y, cell, group = problem(0.05)
+    term, columns, group = problem(0.05)
     state = term.init(torch.zeros(1))
-    _, state = term(state, 4.0 * group - 2.0, y, cell, None)
+    _, state = term(state, logit_columns(4.0 * group - 2.0), columns)
     torch.testing.assert_close(state.multipliers, torch.full((2,), 0.1 * (0.5 - 0.05)))
     for _ in range(50):
-        _, state = term(state, torch.ones(400), y, cell, None)
+        _, state = term(state, torch.ones(400, 1), columns)
     assert (state.multipliers == 0).all()
 
 
 def test_within_the_bound_there_is_no_gradient():
-    term, y, cell, _ = problem(0.1)
+    term, columns, _ = problem(0.1)
     logits = torch.randn(400).requires_grad_()
     with torch.no_grad():  # equal rates in both groups
         logits[1::2] = logits[::2]
-    value, _ = term(term.init(logits.detach()[:1]), logits, y, cell, None)
+    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), columns)
     value.backward()
     assert (logits.grad == 0).all()
 
 
 def test_averaging_over_batches_removes_the_upward_bias():
-    term, y, cell, _ = problem(None, memory=0.95)
+    term, columns, _ = problem(None, memory=0.95)
     state = term.init(torch.zeros(1))
     alone, averaged = [], []
     for _ in range(300):
-        logits = torch.randn(400)
-        alone.append(float(term(term.init(logits[:1]), logits, y, cell, None)[0]))
-        value, state = term(state, logits, y, cell, None)
+        logits = torch.randn(400, 1)
+        alone.append(float(term(term.init(logits[0, :1]), logits, columns)[0]))
+        value, state = term(state, logits, columns)
         averaged.append(float(value))
     assert sum(averaged[100:]) / 200 < 0.5 * sum(alone[100:]) / 200
 
 
 def test_sample_weights_enter_the_rates():
-    term, y, cell, group = problem(None)
+    term, columns, group = problem(None)
     logits = torch.randn(400)
     repeats = torch.randint(1, 4, (400,))
-    weighted, _ = term(term.init(logits[:1]), logits, y, cell, repeats.float())
+    columns["sample_weight"] = repeats.float()
+    weighted, _ = term(term.init(logits[:1]), logit_columns(logits), columns)
+    del columns["sample_weight"]
     repeated, _ = term(
         term.init(logits[:1]),
-        logits.repeat_interleave(repeats),
-        y.repeat_interleave(repeats),
-        cell.repeat_interleave(repeats),
-        None,
+        logit_columns(logits.repeat_interleave(repeats)),
+        {name: column.repeat_interleave(repeats, 0) for name, column in columns.items()},
     )
     torch.testing.assert_close(weighted, repeated)
+
+
+def test_outcomes_of_the_dense_network_are_taken_off():
+    term, columns, group = problem(None)
+    logits = (torch.randn(400) + group).requires_grad_()
+    columns["reference"] = (logits.detach() > 0).float().unsqueeze(-1)
+    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), columns)
+    assert value.item() == 0.0  # as unequal as the dense network, and no more
+
+
+def test_multipliers_can_be_continued():
+    term, columns, _ = problem(0.05)
+    state = term.init(torch.zeros(1), torch.tensor([0.3, 0.4]))
+    assert state.multipliers.tolist() == pytest.approx([0.3, 0.4])

@@ -14,8 +14,8 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from fairprune_sk.training import (
+    BinaryNet,
     DeferredLosses,
-    DenseNet,
     ResidentIterator,
     ResidentTable,
     seeded,
@@ -101,9 +101,9 @@ def test_sample_weights_act_as_repeated_rows():
     repeats = torch.arange(len(X)) % 3
     options = {"dataset": ResidentTable, "iterator_train": ResidentIterator, "batch_size": 10_000}
     weight = repeats / repeats.float().mean()
-    weighted = train(small_net(DenseNet, **options), ResidentTable(X, y, weight))
+    weighted = train(small_net(BinaryNet, **options), ResidentTable(X, y, sample_weight=weight))
     table = ResidentTable(X.repeat_interleave(repeats, 0), y.repeat_interleave(repeats))
-    repeated = train(small_net(DenseNet, **options), table)
+    repeated = train(small_net(BinaryNet, **options), table)
     torch.testing.assert_close(weighted.module_.weight, repeated.module_.weight)
 
 

@@ -1,0 +1,269 @@
+"""What happens between the checks of ``fit`` and its fitted attributes."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from fairprune_sk.bilevel import SOLVERS, Problem, Start
+from fairprune_sk.constraints import Cells, cell_bound, hard_outcome
+from fairprune_sk.dense import objective_loss
+from fairprune_sk.encoding import is_number
+from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning
+from fairprune_sk.granularity import GRANULARITIES, Granularity, prunable_parameters
+from fairprune_sk.objective import FairnessTerm
+from fairprune_sk.outputs import class_logits, forward
+from fairprune_sk.pruning import Candidate, PruningNet
+from fairprune_sk.requirement import Requirement
+from fairprune_sk.training import ResidentTable
+
+# A pruned network that predicts a class for less than this share of the rows for which the dense
+# one does has bought its small gap by hardly predicting it.
+COLLAPSE_SHARE = 0.25
+
+# Tables of one batch have no use for rows in an order, or one by one.
+MERGED_ROWS = 2048
+
+
+def merge_repeated_rows(
+    X: Any, columns: list[np.ndarray], weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Find the distinct rows of a small table, in an order of their own, and their weights.
+
+    Two rows that are alike teach what one row of twice the weight does, and a row without weight
+    teaches nothing: on a table of one batch, fits with weights and fits with repeated rows are
+    then the same to the last bit.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray of shape (n, n_features)
+    columns : list of ndarray of shape (n,)
+        What else must be alike: labels, cells.
+    weight : ndarray of shape (n,) or None
+
+    Returns
+    -------
+    index : ndarray of shape (n_distinct,), int64
+        A representative of each distinct row that has weight.
+    weight : ndarray of shape (n_distinct,) or None
+        Sums of their weights; None where all are alike.
+    """
+    frame = pd.DataFrame(X)
+    # Whole numbers and the same numbers as floats are alike.
+    plain = pd.DataFrame(
+        {
+            i: column.astype(float if is_number(column.dtype) else object)
+            for i, (_, column) in enumerate(frame.items())
+        }
+    )
+    hashes = pd.util.hash_pandas_object(plain, index=False).to_numpy()
+    others = pd.util.hash_pandas_object(pd.DataFrame(np.column_stack(columns)), index=False)
+    # An odd factor keeps the two apart: equal hashes must not cancel.
+    hashes = hashes * np.uint64(0x9E3779B97F4A7C15) ^ others.to_numpy()
+    weight = np.ones(len(hashes)) if weight is None else weight
+    _, index, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    total = np.bincount(inverse, weight)
+    index, total = index[total > 0], total[total > 0]
+    return index, None if (total == total[0]).all() else total
+
+
+def check_sparsity(sparsity: float, granularity: str | Granularity, module: nn.Module) -> None:
+    """Refuse a sparsity that a network cannot reach.
+
+    Raises
+    ------
+    ValueError
+        If it cannot, with the largest that it can; or if there is nothing to prune.
+    """
+    shapes = {name: p.shape for name, p in prunable_parameters(module).items()}
+    if not shapes:
+        raise ValueError(f"Got {type(module).__name__} without a weight matrix to prune.")
+    largest = granularity_of(granularity).max_sparsity(shapes)
+    if sparsity > largest:
+        raise ValueError(
+            f"Got sparsity={sparsity!r}, but with granularity={granularity!r} this network allows "
+            f"at most {largest:.4f}: every layer keeps at least one unit."
+        )
+
+
+def granularity_of(granularity: str | Granularity) -> Granularity:
+    """Return the granularity of a name, or the object itself."""
+    return GRANULARITIES[granularity]() if isinstance(granularity, str) else granularity
+
+
+def fairness_term(
+    requirement: Requirement, cells: Cells, weight: float, solver: Any, n_batches: int
+) -> FairnessTerm:
+    """Set up the fairness part of the objective.
+
+    Parameters
+    ----------
+    requirement : Requirement
+    cells : Cells
+    weight : float
+        ``fairness_weight``.
+    solver : BilevelSolver
+    n_batches : int
+        Batches of an epoch.
+
+    Returns
+    -------
+    FairnessTerm
+    """
+    bound = requirement.tolerance
+    if bound is not None:
+        bound = cell_bound(bound, requirement.gap_method, requirement.constraint.comparison)
+    return FairnessTerm(
+        cells,
+        bound,
+        weight,
+        rho=solver.rho,
+        multiplier_lr=solver.multiplier_lr,
+        temperature=solver.temperature,
+        # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
+        # the network, and the multipliers overshoot.
+        memory=1.0 - 1.0 / min(n_batches, 20),
+    )
+
+
+def pruning_net(
+    settings: Any,
+    module: nn.Module,
+    dense: NeuralNet,
+    probabilities: bool,
+    table: ResidentTable,
+    requirement: Requirement | None,
+    cells: Cells | None,
+    start: Start | None,
+) -> PruningNet:
+    """Set up the pruning phase.
+
+    Parameters
+    ----------
+    settings : FairPruner
+        For its parameters.
+    module : nn.Module
+        The network to prune, of its own, on the device of the table.
+    dense : NeuralNet
+        The trained net whose loss is used.
+    probabilities : bool
+        Whether the module gives probabilities.
+    table : ResidentTable
+    requirement : Requirement or None
+    cells : Cells or None
+    start : Start or None
+
+    Returns
+    -------
+    PruningNet
+    """
+    solver = SOLVERS[settings.solver]() if isinstance(settings.solver, str) else settings.solver
+    n = len(table)
+    batch_size = min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
+    n_batches = -(-n // batch_size)
+    max_epochs = settings.max_epochs
+    if max_epochs == "auto":
+        # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
+        max_epochs = max(-(-400 // n_batches), min(32, -(-4000 // n_batches)), 8)
+    fairness, tolerance, gap_method = None, np.inf, "between_groups"
+    if requirement is not None and cells is not None:
+        weight = float(settings.fairness_weight)
+        fairness = fairness_term(requirement, cells, weight, solver, n_batches)
+        tolerance = np.inf if requirement.tolerance is None else requirement.tolerance
+        gap_method = requirement.gap_method
+    loss = objective_loss(dense, probabilities, table.device)
+
+    def evaluate(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
+        X, columns = batch
+        output = forward(module, X, parameters)
+        return class_logits(output, probabilities), loss(output, columns)
+
+    return PruningNet(
+        module,
+        Problem(
+            module,
+            evaluate,
+            fairness,
+            granularity_of(settings.granularity),
+            float(settings.sparsity),
+            start,
+        ),
+        solver,
+        mask_lr=settings.mask_lr,
+        n_rows=n,
+        tolerance=tolerance,
+        gap_method=gap_method,
+        lr=settings.lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        callbacks=settings.callbacks,
+        device=table.device,
+        verbose=settings.verbose,
+    )
+
+
+def dense_outcomes(logits: Tensor, table: ResidentTable, cells: Cells) -> Tensor:
+    """Outcomes of the dense network that a constraint counts, shape (n, n_outcomes)."""
+    return hard_outcome(cells.outcome_logits(logits.to(table.device), table.columns["y"]))
+
+
+def warn_about(
+    best: Candidate, requirement: Requirement | None, dense_rates: list[float], classes: Any
+) -> None:
+    """Warn about a result that is not what was asked for.
+
+    Parameters
+    ----------
+    best : Candidate
+    requirement : Requirement or None
+    dense_rates : list of float
+        Selection rates of the dense network, by column of the logits.
+    classes : ndarray of shape (n_classes,)
+    """
+    tolerance = None if requirement is None else requirement.tolerance
+    if requirement is not None and tolerance is not None and best.gap > tolerance:
+        warnings.warn(
+            f"No pruned network met {type(requirement.constraint).__name__}: the gap on the "
+            f"training rows is {best.gap:.4f}, the tolerance {tolerance:g}. Allow a larger "
+            "tolerance, a lower sparsity, more max_epochs or a larger fairness_weight; very small "
+            "groups may need merging.",
+            ConstraintNotMetWarning,
+            stacklevel=5,
+        )
+    columns = classes[1:] if len(classes) == 2 else classes
+    for label, rate, dense_rate in zip(columns, best.selection_rates, dense_rates, strict=True):
+        if rate < COLLAPSE_SHARE * dense_rate or (rate == 1.0 and dense_rate < 1.0):
+            warnings.warn(
+                f"The pruned network collapsed: it predicts {str(label)!r} for {rate:.1%} of the "
+                f"training rows, the dense one for {dense_rate:.1%}. A gap between rates near 0 "
+                "or 1 is small without being fair. Allow a lower sparsity or a larger tolerance, "
+                "or, with tolerance=None, a smaller fairness_weight.",
+                CollapseWarning,
+                stacklevel=5,
+            )
+            return
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device of a name; "auto" is the current GPU where there is one."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def fingerprint(X: Any) -> str:
+    """Digest of what a network reads, to know a table again."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in X.values() if isinstance(X, Mapping) else [X]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
