@@ -4,6 +4,7 @@ from fairprune_sk.bilevel import BilevelSolver
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, SmallGroupWarning
 from fairprune_sk.pruner import FairPruner
 from fairprune_sk.report import FairnessReport, fairness_report
+from fairprune_sk.scoring import make_fairness_scorer, sparsest_within
 
 __all__ = [
     "BilevelSolver",
@@ -13,5 +14,7 @@ __all__ = [
     "FairnessReport",
     "SmallGroupWarning",
     "fairness_report",
+    "make_fairness_scorer",
+    "sparsest_within",
 ]
 __version__ = "0.1.0"

@@ -102,6 +102,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self._ordinal = OrdinalEncoder(
             handle_unknown="use_encoded_value", unknown_value=-1, max_categories=MAX_CATEGORIES
         )
+        # Arrays, whatever scikit-learn is set to give its users.
+        for step in (self._imputer, self._scaler, self._ordinal):
+            step.set_output(transform="default")
         self.edges_: list[Tensor] = []
         self.n_categories_: list[int] = []
         if numeric.shape[1]:

@@ -74,10 +74,12 @@ def sensitive_frame(
         )
     without = np.any([values.isna() for _, values in columns], axis=0)
     if missing == "error" and without.any():
+        remedy = "drop these rows, or fill them with a value of their own, such as 'unknown'"
+        if name == "sensitive_features":
+            remedy += " (or choose missing_sensitive='group' or 'ignore')"
         raise ValueError(
             f"Got {name} with missing values in {int(without.sum())} rows (the first is row "
-            f"{int(without.argmax())}), but every row needs a group: drop these rows, or fill "
-            "them with a value of their own, such as 'unknown'."
+            f"{int(without.argmax())}), but every row needs a group: {remedy}."
         )
     if missing == "group":
         columns = [(label, _filled(values)) for label, values in columns]

@@ -1,41 +1,64 @@
 """The fairness report: the pruned network against the dense one, overall and by group.
 
-Every rate and every gap is read off a :class:`fairlearn.metrics.MetricFrame`. Computed here is
-only what fairlearn does not tell: how much of a gap is noise (:func:`noise_floor`), and which
-numbers rest on too few rows to be believed.
+The numbers come from :mod:`fairprune_sk.metrics`; said and shown here is what they mean, and which
+of them rest on too few rows to be believed.
 """
 
 from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import (
-    MetricFrame,
-    count,
-    false_positive_rate,
-    selection_rate,
-    true_positive_rate,
-)
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from fairlearn.metrics import MetricFrame
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from fairprune_sk.constraints import CONSTRAINTS
+from fairprune_sk.constraints import (
+    AccuracyParity,
+    DegradationParity,
+    DemographicParity,
+    EqualizedOdds,
+    EqualOpportunity,
+    ErrorRateParity,
+    FalsePositiveRateParity,
+)
 from fairprune_sk.granularity import prunable_parameters
-from fairprune_sk.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.metrics import (
+    CLASS_RATES,
+    DEGRADATION,
+    GAPS,
+    GAPS_BY_CLASS,
+    Noise,
+    Rows,
+    by_class_table,
+    by_group_table,
+    checked_groups,
+    checked_strata,
+    checked_weight,
+    comparable,
+    gap_noise,
+    key,
+    largest_gap,
+    metric_frame,
+    metric_names,
+    noise_floor,
+    overall_table,
+    rate_gaps,
+    reduction_series,
+    row_names,
+)
+from fairprune_sk.requirement import requirement_of
+
+__all__ = ["FairnessReport", "fairness_report", "noise_floor"]
 
 MIN_CELL_COUNT = 30
 """A rate over fewer rows than this is reported as too small to judge."""
-
-N_DRAWS = 1000
-"""Draws behind each noise floor and each interval."""
 
 LIMITS = (
     "Not measured: whether the labels themselves are biased, whether probabilities are "
@@ -43,172 +66,32 @@ LIMITS = (
 )
 
 _LINE_WIDTH = 100
+_STYLE = (
+    "<style>.fairness-report th, .fairness-report td {padding: 0.1em 0.7em; text-align: right;"
+    " font-variant-numeric: tabular-nums;} .fairness-report tbody th {text-align: left;"
+    " font-weight: normal; vertical-align: top;}</style>"
+)
+_MAX_NAMES = 8  # in a note
 
-
-def _where_defined(metric: Callable[..., float], *labels: int) -> Callable[..., float]:
-    """Make a metric NaN where one of the true labels that it conditions on has no rows.
-
-    fairlearn and scikit-learn say 0 there; but a group without positives has no true positive
-    rate, and a rate of 0 would make a gap out of nothing.
-    """
-
-    def defined(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: Any = None) -> float:
-        weight = np.ones(len(y_true)) if sample_weight is None else sample_weight
-        if weight.sum() <= 0 or any(weight[y_true == label].sum() <= 0 for label in labels):
-            return np.nan
-        return float(metric(y_true, y_pred, sample_weight=sample_weight))
-
-    return defined
-
-
-_METRICS = {
-    "accuracy": _where_defined(accuracy_score),
-    "balanced_accuracy": _where_defined(balanced_accuracy_score, 0, 1),
-    "selection_rate": _where_defined(selection_rate),
-    "true_positive_rate": _where_defined(true_positive_rate, 1),
-    "false_positive_rate": _where_defined(false_positive_rate, 0),
+_HEADINGS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "selection_rate": "selected",
+    "true_positive_rate": "TPR",
+    "false_positive_rate": "FPR",
 }
-_HEADINGS = dict(zip(_METRICS, ("accuracy", "balanced", "selected", "TPR", "FPR"), strict=True))
+"""Every rate that is shown, with the heading of its column."""
 
-
-def _count_positives(y_true: np.ndarray, y_pred: np.ndarray) -> int:
-    """Count the rows whose true label is positive."""
-    return int(y_true.sum())
-
-
-def _performance_reduction(
-    y_true: np.ndarray, y_pred: np.ndarray, y_dense: np.ndarray, sample_weight: Any = None
-) -> float:
-    """Accuracy of the dense minus accuracy of the pruned network (Dai et al., Definition 2)."""
-    accuracy = _METRICS["accuracy"]
-    return accuracy(y_true, y_dense, sample_weight) - accuracy(y_true, y_pred, sample_weight)
-
-
-_GAPS = {
-    "demographic_parity_difference": ("selection_rate",),
-    "equalized_odds_difference": ("true_positive_rate", "false_positive_rate"),
-    "equal_opportunity_difference": ("true_positive_rate",),
-    "false_positive_rate_difference": ("false_positive_rate",),
-    "accuracy_difference": ("accuracy",),
+_COMPARED = {
+    DemographicParity: ("demographic parity", GAPS["demographic_parity_difference"]),
+    EqualizedOdds: ("equalized odds", GAPS["equalized_odds_difference"]),
+    EqualOpportunity: ("equal opportunity", GAPS["equal_opportunity_difference"]),
+    FalsePositiveRateParity: ("false positive rate", GAPS["false_positive_rate_difference"]),
+    AccuracyParity: ("accuracy", GAPS["accuracy_difference"]),
+    ErrorRateParity: ("error rate", ("error_rate",)),
+    DegradationParity: ("accuracy lost", ("performance_reduction",)),
 }
-"""Every gap, as the rates whose largest difference it is."""
-
-_GAP_OF_CONSTRAINT = {
-    "demographic_parity": "demographic_parity_difference",
-    "equalized_odds": "equalized_odds_difference",
-    "equal_opportunity": "equal_opportunity_difference",
-    "false_positive_rate_parity": "false_positive_rate_difference",
-    "accuracy_parity": "accuracy_difference",
-}
-
-
-def _cells(
-    gap: str, y_true: np.ndarray, y_pred: np.ndarray, group: np.ndarray, weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sum up the cells that a gap compares; labels are 0 or 1.
-
-    Returns
-    -------
-    n : ndarray of shape (n_rates, n_groups), int64
-        Effective rows: Kish's (Σw)² / Σw², which is the plain count without weights.
-    rate : ndarray of shape (n_rates, n_groups)
-    pooled : ndarray of shape (n_rates, 1)
-        Rate over all groups together.
-    """
-    weight = np.ones(len(y_true)) if weight is None else weight
-    sums = []
-    for rate in _GAPS[gap]:
-        outcome = y_pred == y_true if rate == "accuracy" else y_pred == 1
-        w = weight
-        if rate in ("true_positive_rate", "false_positive_rate"):
-            w = weight * (y_true == (rate == "true_positive_rate"))
-        sums.append([np.bincount(group, column) for column in (w, w**2, w * outcome)])
-    total, squares, hits = np.moveaxis(np.array(sums), 1, 0)
-    tiny = np.finfo(float).tiny  # an empty cell gets n = 0, which leaves it out of the gaps
-    n = np.rint(total**2 / np.maximum(squares, tiny)).astype(np.int64)
-    pooled = hits.sum(1, keepdims=True) / np.maximum(total.sum(1, keepdims=True), tiny)
-    return n, hits / np.maximum(total, tiny), pooled
-
-
-def _redrawn_gaps(n: np.ndarray, rate: np.ndarray, n_draws: int, random_state: Any) -> np.ndarray:
-    """Gaps after each cell's outcomes are redrawn as Binomial(n, rate) / n, shape (n_draws,)."""
-    p = np.clip(rate, 0.0, 1.0)  # rounding can leave a weighted rate a hair above 1
-    drawn = check_random_state(random_state).binomial(n, p, (n_draws, *n.shape)) / np.maximum(n, 1)
-    gap = np.where(n > 0, drawn, -np.inf).max(-1) - np.where(n > 0, drawn, np.inf).min(-1)
-    return np.where((n > 0).sum(-1) >= 2, gap, np.nan).max(-1)
-
-
-def _interval(n: np.ndarray, rate: np.ndarray, level: float, random_state: Any) -> np.ndarray:
-    """Percentile interval of a gap under the bootstrap that is stratified by event and group."""
-    gaps = _redrawn_gaps(n, rate, N_DRAWS, random_state)
-    return np.quantile(gaps, [(1 - level) / 2, (1 + level) / 2])
-
-
-def noise_floor(
-    y_true: Any,
-    y_pred: Any,
-    *,
-    sensitive_features: Any,
-    metric: str = "equalized_odds_difference",
-    sample_weight: Any = None,
-    n_draws: int = N_DRAWS,
-    random_state: Any = 0,
-) -> float:
-    """Mean gap that would be seen on these rows if the groups had equal rates.
-
-    A gap is a largest minus a smallest rate, so noise alone makes it positive: more so with
-    more groups, and with fewer rows in the smallest. The outcomes of every (event, group) cell
-    are redrawn as Binomial(n_cell, rate over all groups) / n_cell, and the gaps averaged.
-
-    Parameters
-    ----------
-    y_true, y_pred : array-like of shape (n,)
-        True and predicted labels, of {0, 1} or of {-1, 1}.
-    sensitive_features : Series, DataFrame, ndarray, list or dict of arrays
-        Several columns stand for their intersections.
-    metric : str
-        ``"demographic_parity_difference"``, ``"equalized_odds_difference"``,
-        ``"equal_opportunity_difference"``, ``"false_positive_rate_difference"`` or
-        ``"accuracy_difference"``.
-    sample_weight : array-like of shape (n,), optional
-        Each cell then has Kish's effective number of rows, (Σw)² / Σw².
-    n_draws : int
-    random_state : int, RandomState or None
-
-    Returns
-    -------
-    float
-        A fraction in [0, 1], to compare with the gap itself. NaN where the gap is undefined:
-        fewer than two groups have rows with that true label.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, labels are not binary, or the metric is unknown.
-
-    Examples
-    --------
-    Predictions by coin toss are fair, and yet 50 rows a group show a gap:
-
-    >>> import numpy as np
-    >>> from fairprune_sk.report import noise_floor
-    >>> y_true, y_pred = np.random.RandomState(0).randint(2, size=(2, 100))
-    >>> sex = np.repeat(["Female", "Male"], 50)
-    >>> print(f"{noise_floor(y_true, y_pred, sensitive_features=sex):.2f}")
-    0.16
-    """
-    if metric not in _GAPS:
-        raise ValueError(f"Got metric={metric!r}, but expected one of {list(_GAPS)}.")
-    y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
-    if len(y_true) != len(y_pred):
-        raise ValueError(f"Got y_pred with {len(y_pred)} rows, but y_true has {len(y_true)} rows.")
-    labels = set(pd.unique(np.concatenate([y_true, y_pred])).tolist())
-    if not (labels <= {0, 1} or labels <= {-1, 1}):
-        raise ValueError(f"Got labels {labels}, but expected 0 and 1, or -1 and 1.")
-    weight = _checked_weight(sample_weight, len(y_true))
-    group, _ = group_codes(sensitive_frame(sensitive_features, len(y_true)))
-    n, _, pooled = _cells(metric, (y_true == 1) * 1, (y_pred == 1) * 1, group, weight)
-    return float(_redrawn_gaps(n, pooled, n_draws, random_state).mean())
+"""Every constraint, as the gap in words and the rates that it compares."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -217,44 +100,62 @@ class FairnessReport:
 
     Rates and gaps are fractions. For a classifier that was not pruned, one column ``value``
     takes the place of ``dense`` and ``pruned``, there is no ``change``, and
-    ``performance_reduction`` and ``size`` are empty.
+    ``performance_reduction`` and ``size`` are empty. With more than two classes,
+    ``selection_rate``, ``true_positive_rate``, ``false_positive_rate`` and ``positives`` have
+    one entry for each class against the rest.
 
     Attributes
     ----------
     overall : DataFrame
-        One row for each metric; columns ``dense``, ``pruned`` and ``change``.
+        One row for each metric, of all rows; columns ``dense``, ``pruned`` and ``change``. With
+        more than two classes the index is (metric, class), where a metric of no single class
+        has the class ``""``.
     by_group : DataFrame
-        One row for each group; columns (metric, ``dense`` or ``pruned``), before them
-        ``count`` and ``positives``: the group's rows, and those with the positive label.
+        One row for each group, or for each (stratum, group); columns (metric, ``dense`` or
+        ``pruned``), before them ``count`` and ``positives``: the group's rows, and those with
+        the positive label. With more than two classes the columns are (metric, class,
+        ``dense`` or ``pruned``).
     differences : DataFrame
         One row for each gap, the largest difference between two groups as
-        ``fairlearn.metrics`` defines it; columns ``dense``, ``pruned``, ``low`` and ``high``
-        (interval of the pruned gap, by a bootstrap stratified by event and group) and
-        ``noise_floor`` (see :func:`noise_floor`). A gap is never negative and redrawing adds
-        noise, so the interval leans upwards and ``low > 0`` is no evidence of a difference:
-        what to compare with is the noise floor.
+        ``fairlearn.metrics`` defines it, the largest over strata and classes; columns
+        ``dense``, ``pruned``, ``low`` and ``high`` (interval of the pruned gap, by a bootstrap
+        stratified by event, stratum and group) and ``noise_floor`` (see :func:`noise_floor`).
+        A gap is never negative and redrawing adds noise, so the interval leans upwards and
+        ``low > 0`` is no evidence of a difference: what to compare with is the noise floor.
+        The last row, ``performance_degradation_difference``, is the gap in the accuracy that
+        pruning cost (performance degradation fairness, Definition 3 of Dai et al.): 0 for the
+        dense network, and only there for a pruned one. What is redrawn are the rows that
+        pruning turned wrong, turned right and left alone.
+    by_class : DataFrame
+        With more than two classes, one row for each: its true rows (``positives``), and its
+        gaps in the columns (gap, ``dense`` or ``pruned``). Empty for two classes.
     performance_reduction : Series
-        Accuracy of the dense minus accuracy of the pruned network: ``overall``, each group,
-        and ``gap``, the largest difference between two groups (performance degradation
-        fairness). Definitions 2 and 3 of Dai et al., arXiv 2312.10181.
+        Accuracy of the dense minus accuracy of the pruned network (Definition 2 of Dai et al.,
+        arXiv 2312.10181): ``overall``, each group, and ``gap``, the largest difference between
+        two groups. Indexed by (stratum, group) where there are strata, with ``("overall", "")``
+        and ``("gap", "")``.
     size : Series
         ``n_weights`` (prunable), ``n_nonzero`` (left in the pruned network), ``sparsity``.
     notes : tuple of str
         What to know before believing the numbers.
     positive_label : object
-        The label that counts as selected, ``classes_[1]``.
+        The label that counts as selected, ``classes_[1]``; None with more than two classes.
     confidence_level : float
         Level of the intervals.
+    n_rows : int
+        Rows measured overall, those without a sensitive feature included.
     """
 
     overall: pd.DataFrame
     by_group: pd.DataFrame
     differences: pd.DataFrame
+    by_class: pd.DataFrame
     performance_reduction: pd.Series
     size: pd.Series
     notes: tuple[str, ...]
     positive_label: Any
     confidence_level: float
+    n_rows: int
 
     def __repr__(self) -> str:
         """Return the printed report, so that a console shows it."""
@@ -262,9 +163,10 @@ class FairnessReport:
 
     def __str__(self) -> str:
         """Lay out the report for a terminal of 100 columns."""
-        tables = [f"{caption}\n{_text(table)}" for caption, table in self._tables()]
+        title = "\n".join(_wrapped(line) for line in self._title().split("\n"))
+        tables = [f"{_wrapped(caption)}\n{_text(table)}" for caption, table in self._tables()]
         notes = [textwrap.fill(f"- {n}", _LINE_WIDTH, subsequent_indent="  ") for n in self.notes]
-        return "\n\n".join([self._title(), *tables, "\n".join(["Notes", *notes])])
+        return "\n\n".join([title, *tables, "\n".join(["Notes", *notes])])
 
     def _repr_html_(self) -> str:
         """Lay out the report for a notebook."""
@@ -275,14 +177,21 @@ class FairnessReport:
             for caption, table in self._tables()
         )
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return f"<div><p><strong>{title}</strong></p>{tables}<p>Notes</p><ul>{notes}</ul></div>"
+        return (
+            f'<div class="fairness-report">{_STYLE}<p><strong>{title}</strong></p>{tables}'
+            f"<p>Notes</p><ul>{notes}</ul></div>"
+        )
 
     def _title(self) -> str:
         """Return what was measured, in one or two lines."""
-        title = (
-            f"Fairness report: {self.by_group['count'].sum():,} rows, {len(self.by_group)} groups "
-            f"by {self.by_group.index.name}, positive label {self.positive_label!r}"
-        )
+        *strata, by = self.by_group.index.names
+        n_groups = self.by_group.index.get_level_values(-1).nunique()
+        title = f"Fairness report: {self.n_rows:,} rows, {n_groups} groups by {by}"
+        title += "".join(f" within strata of {name}" for name in strata)
+        if len(self.by_class):
+            title += f", {len(self.by_class)} classes"
+        else:
+            title += f", positive label {self.positive_label!r}"
         if len(self.size):
             title += (
                 f"\nSparsity {self.size['sparsity']:.1%}: {self.size['n_nonzero']:,.0f} of "
@@ -294,14 +203,14 @@ class FairnessReport:
         """Return what to show as (caption, table of strings)."""
         networks = [name for name in self.overall if name != "change"]
         arrow = " (dense→pruned)" if "dense" in networks else ""
+        labels = list(self.by_class.index)
 
-        counts = [self.by_group["count"].sum(), *self.by_group["count"]]
-        rates = pd.DataFrame({"rows": [f"{n:,}" for n in counts]})
-        rates.index = ["overall", *self.by_group.index]
-        for metric, heading in _HEADINGS.items():
-            by_group = self.by_group[metric][networks].to_numpy()
-            values = np.vstack([self.overall.loc[metric, networks], by_group])
-            rates[heading] = [_arrow(row) for row in values]
+        tables = [(f"Rates{arrow}", self._rates(networks, None))]
+        if len(self.performance_reduction):
+            tables[0][1]["acc. lost"] = [*map(_number, self.performance_reduction)][:-1]
+        for label in labels:
+            caption = f"Class {label!r} against the rest{arrow}"
+            tables.append((caption, self._rates(networks, label)))
 
         gaps = pd.DataFrame(index=[_plain(name) for name in self.differences.index])
         gaps["gap"] = [_arrow(row) for row in self.differences[networks].to_numpy()]
@@ -310,17 +219,42 @@ class FairnessReport:
             for low, high in self.differences[["low", "high"]].to_numpy()
         ]
         gaps["noise floor"] = [_number(value) for value in self.differences["noise_floor"]]
-
-        if len(self.performance_reduction):
-            *lost, gap = [_number(value) for value in self.performance_reduction]
-            rates["acc. lost"] = lost
-            gaps.loc["accuracy lost"] = [gap, "", ""]
+        within = " within strata" if self.by_group.index.nlevels > 1 else ""
+        over = ", largest over the classes" if labels else ""
         noise = "; noise floor: mean gap on these rows if groups had equal rates"
-        return [(f"Rates{arrow}", rates), (f"Gaps between groups{arrow}{noise}", gaps)]
+        tables.append((f"Gaps between groups{within}{arrow}{over}{noise}", gaps))
+        if labels:
+            by_class = pd.DataFrame(index=[repr(label) for label in labels])
+            for gap in GAPS_BY_CLASS:
+                by_class[_plain(gap)] = [_arrow(row) for row in self.by_class[gap].to_numpy()]
+            tables.append((f"Gaps between groups{within}{arrow} by class", by_class))
+        return tables
+
+    def _rates(self, networks: list[str], label: Any) -> pd.DataFrame:
+        """Rates to show: those of one class, or (None) those of no class in particular."""
+        several, index = len(self.by_class) > 0, self.by_group.index
+        path = () if not several else ("" if label is None else label,)
+        counted = "count" if label is None else "positives"
+        total = self.n_rows if label is None else self.by_class.loc[label, ("positives", "")]
+        names = ["overall", *index] if index.nlevels == 1 else [("overall", ""), *index]
+        rates = pd.DataFrame(index=pd.Index(names))
+        rates["rows" if label is None else "positives"] = [
+            f"{n:,}" for n in (total, *self.by_group[(counted, *path, "")])
+        ]
+        for metric, heading in _HEADINGS.items():
+            if several and (metric in CLASS_RATES) != (label is not None):
+                continue
+            row = (metric, *path) if several else metric
+            by_group = self.by_group[[(metric, *path, name) for name in networks]].to_numpy()
+            values = np.vstack([self.overall.loc[[row], networks].to_numpy(), by_group])
+            rates[heading] = [_arrow(row) for row in values]
+        return rates
 
 
 def _plain(gap: str) -> str:
     """Name of a gap in words."""
+    if gap == DEGRADATION:
+        return "accuracy lost"
     return gap.removesuffix("_difference").replace("_", " ")
 
 
@@ -334,14 +268,37 @@ def _arrow(values: Iterable[float]) -> str:
     return "→".join(_number(value) for value in values)
 
 
+def _wrapped(line: str) -> str:
+    """Break a line that is too long for the terminal."""
+    return textwrap.fill(line, _LINE_WIDTH, subsequent_indent="  ")
+
+
 def _text(table: pd.DataFrame) -> str:
-    """Lay out a table of strings; a name too long for the line goes on in the next lines."""
+    """Lay out a table of strings; a name too long for the line goes on in the next lines.
+
+    Names of two levels (stratum, group) become a line for each stratum, above its groups.
+    """
     widths = [max(map(len, [name, *table[name]])) for name in table.columns]
     room = max(_LINE_WIDTH - sum(widths) - 2 * len(widths), 14)
+    blank = [""] * len(widths)
     rows = [["", *table.columns]]
+
+    def add(name: str, indent: str, cells: Iterable[str]) -> None:
+        lines = textwrap.wrap(name, room, initial_indent=indent, subsequent_indent=indent + "  ")
+        first, *more = lines or [""]
+        rows.extend([[first, *cells], *([line, *blank] for line in more)])
+
+    stratum = None
     for name, *cells in table.itertuples():
-        lines = textwrap.wrap(str(name), room, initial_indent="  ", subsequent_indent="    ")
-        rows += [[lines[0] if lines else "", *cells], *([x, *[""] * len(cells)] for x in lines[1:])]
+        if not isinstance(name, tuple):
+            add(str(name), "  ", cells)
+        elif name == ("overall", ""):
+            add(name[0], "  ", cells)
+        else:
+            if name[0] != stratum:
+                stratum = name[0]
+                add(stratum, "  ", blank)
+            add(name[1], "    ", cells)
     name_width = max(len(name) for name, *_ in rows)
     lines = []
     for name, *cells in rows:
@@ -356,6 +313,8 @@ def fairness_report(
     y: Any,
     *,
     sensitive_features: Any,
+    control_features: Any = None,
+    missing_sensitive: str = "error",
     sample_weight: Any = None,
     confidence_level: float = 0.95,
     random_state: Any = 0,
@@ -366,14 +325,23 @@ def fairness_report(
     ----------
     estimator : fitted estimator
         A :class:`~fairprune_sk.FairPruner`, a Pipeline that ends in one, or a search over
-        either. Any other binary classifier with ``predict`` and ``classes_`` is measured alone.
-    X : array-like of shape (n, n_features)
+        either. Any other classifier with ``predict`` and ``classes_`` is measured alone.
+    X : array-like of shape (n, n_features), DataFrame, or dict of arrays
         Best rows that the estimator has not seen: on training rows the gaps are what it
         optimised.
     y : array-like of shape (n,)
-        True labels; ``classes_[1]`` is the positive one.
+        True labels. Of two classes ``classes_[1]`` is the positive one; of more, each is
+        positive in turn against the rest.
     sensitive_features : Series, DataFrame, ndarray, list or dict of arrays
-        Several columns stand for their intersections.
+        Series and DataFrames of pandas or polars. Several columns stand for their
+        intersections.
+    control_features : Series, DataFrame, ndarray, list or dict of arrays, optional
+        Groups are compared only within strata, the rows with equal control features (applicants
+        of one job, patients of one hospital); a gap is the largest of any stratum. Several
+        columns stand for their intersections.
+    missing_sensitive : {"error", "group", "ignore"}
+        What becomes of rows that lack a sensitive feature: an error; a value ``"missing"`` of
+        its own; or no group, so that they count in the overall figures only.
     sample_weight : array-like of shape (n,), optional
         Weights of the rows in every rate; counts stay counts of rows.
     confidence_level : float
@@ -389,7 +357,7 @@ def fairness_report(
     ------
     ValueError
         If lengths differ, y holds a label that is not in ``classes_``, there are fewer than two
-        groups, or the estimator does not have two classes.
+        groups, or the estimator has a single class.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -397,7 +365,8 @@ def fairness_report(
     -----
     A rate that no row of a group speaks for (the true positive rate of a group without
     positives) is NaN and left out of the gaps, where fairlearn's functions count it as 0. A gap
-    with fewer than two groups left is NaN.
+    with fewer than two groups left is NaN; a class or a stratum with fewer than two is left out
+    where there are others, and a note names it.
 
     References
     ----------
@@ -423,94 +392,109 @@ def fairness_report(
     >>> print(str(report).splitlines()[0])
     Fairness report: 400 rows, 2 groups by sensitive_feature, positive label 'yes'
     """
-    n_rows = _num_samples(next(iter(X.values())) if isinstance(X, Mapping) else X)
+    n_rows = _n_rows(X)
     y = column_or_1d(y)
     if len(y) != n_rows:
         raise ValueError(f"Got y with {len(y)} rows, but X has {n_rows} rows.")
-    frame = sensitive_frame(sensitive_features, n_rows)
-    weight = _checked_weight(sample_weight, n_rows)
-    group, groups = group_codes(frame)
-    if len(groups) < 2:
-        raise ValueError(
-            f"Got sensitive_features with {len(groups)} group {list(map(group_name, groups))}, "
-            "but expected at least two groups to compare."
-        )
+    grouping = checked_groups(sensitive_features, n_rows, missing_sensitive)
+    strata = checked_strata(control_features, n_rows)
+    weight = checked_weight(sample_weight, n_rows)
     if not 0 < confidence_level < 1:
         raise ValueError(
             f"Got confidence_level={confidence_level!r}, but expected a number in (0, 1)."
         )
     transformers, model = _unwrapped(estimator)
-    positive_label = _positive_label(model, y)
+    labels = _checked_classes(model, y)
 
     for transformer in transformers:
         X = transformer.transform(X)
-    labels = {"value": model.predict(X)}
+    predicted = {"value": model.predict(X)}
     if hasattr(model, "predict_dense"):
-        labels = {"dense": model.predict_dense(X), "pruned": labels["value"]}
-    y_true = (y == positive_label).astype(int)
-    y_pred = {name: (np.asarray(v) == positive_label).astype(int) for name, v in labels.items()}
+        predicted = {"dense": model.predict_dense(X), "pruned": predicted["value"]}
+    shipped = list(predicted)[-1]
+    y_pred = {network: _label_codes(column, labels) for network, column in predicted.items()}
+    y_dense = {network: y_pred.get("dense", pred) for network, pred in y_pred.items()}
+
+    rows = Rows(
+        y_true=_label_codes(y, labels),
+        group=grouping.codes,
+        stratum=np.zeros(n_rows, dtype=np.int64) if strata is None else strata.codes,
+        weight=weight,
+        n_classes=len(labels),
+        classes=(1,) if len(labels) == 2 else tuple(range(len(labels))),
+    )
+    grouped = rows.grouped()
+    compared = rows.take(grouped)
     frames = {
-        name: _metric_frame(y_true, pred, y_pred.get("dense", pred), group, weight)
-        for name, pred in y_pred.items()
+        network: metric_frame(compared, pred[grouped], y_dense[network][grouped])
+        for network, pred in y_pred.items()
     }
-    shipped = list(frames)[-1]
-    names = pd.Index(_group_names(groups), name=" × ".join(frame.columns))
+    if strata is None and grouped.all():
+        totals = {network: frame.overall.iloc[0] for network, frame in frames.items()}
+    else:
+        everyone = replace(rows, group=np.zeros_like(rows.group), stratum=np.zeros_like(rows.group))
+        totals = {
+            network: metric_frame(everyone, pred, y_dense[network]).overall.iloc[0]
+            for network, pred in y_pred.items()
+        }
+    gaps = {network: rate_gaps(frame) for network, frame in frames.items()}
 
-    overall = pd.DataFrame({name: f.overall[list(_METRICS)] for name, f in frames.items()})
-    by_group = pd.DataFrame(
-        {(c, ""): frames[shipped].by_group[c].astype(int) for c in ("count", "positives")}
-        | {(metric, name): f.by_group[metric] for metric in _METRICS for name, f in frames.items()}
-    ).set_axis(names)
-    differences = pd.DataFrame({name: _differences(f) for name, f in frames.items()})
-    at_parity_high = {}
-    for gap in _GAPS:
-        n, rate, pooled = _cells(gap, y_true, y_pred[shipped], group, weight)
-        interval = _interval(n, rate, confidence_level, random_state)
-        differences.loc[gap, ["low", "high"]] = interval
-        at_parity = _redrawn_gaps(n, pooled, N_DRAWS, random_state)
-        differences.loc[gap, "noise_floor"] = at_parity.mean()
-        at_parity_high[gap] = np.quantile(at_parity, confidence_level)
-
+    overall = overall_table(totals, labels)
+    by_group = by_group_table(frames, labels, grouping, strata)
     reduction, size = pd.Series(dtype=float), pd.Series(dtype=float)
+    shown = GAPS
     if shipped == "pruned":
         overall["change"] = overall["pruned"] - overall["dense"]
+        reduction = reduction_series(totals, frames, gaps, by_group.index)
         size = _size(model)
-        name, f = "performance_reduction", frames["pruned"]
-        gap = f.difference(method="between_groups")[name]
-        values = [f.overall[name], *f.by_group[name], gap]
-        reduction = pd.Series(values, ["overall", *names, "gap"], name=name)
+        shown = GAPS | {DEGRADATION: ("performance_reduction",)}
+    differences = pd.DataFrame(
+        {
+            network: {gap: largest_gap(g, rates, rows.classes) for gap, rates in shown.items()}
+            for network, g in gaps.items()
+        }
+    )
+    pred, dense = (y[shipped][grouped] for y in (y_pred, y_dense))
+    noise = {
+        gap: gap_noise(gap, compared, pred, dense, confidence_level, random_state) for gap in shown
+    }
+    differences["low"] = [noise[gap].low for gap in shown]
+    differences["high"] = [noise[gap].high for gap in shown]
+    differences["noise_floor"] = [noise[gap].floor for gap in shown]
 
+    names = None if strata is None else row_names(strata.values)
     notes = [
-        *_fit_notes(model, X, differences[shipped]),
-        *_row_notes(by_group, overall[shipped], shipped),
-        *_gap_notes(differences[shipped], at_parity_high, confidence_level),
+        *_fit_notes(model, X, frames[shipped], rows.classes),
+        *_label_notes(totals[shipped], labels),
+        *_row_notes(by_group, shipped, n_rows, grouped),
+        *_gap_notes(differences[shipped], frames[shipped], labels, names),
+        *_noise_notes(differences[shipped], noise, confidence_level),
         LIMITS,
     ]
     return FairnessReport(
         overall=overall,
         by_group=by_group,
         differences=differences,
+        by_class=by_class_table(gaps, totals, labels),
         performance_reduction=reduction,
         size=size,
         notes=tuple(notes),
-        positive_label=positive_label,
+        positive_label=labels[1] if len(labels) == 2 else None,
         confidence_level=confidence_level,
+        n_rows=n_rows,
     )
 
 
-def _checked_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
-    """Check sample weights: one finite, non-negative number for each row."""
-    if sample_weight is None:
-        return None
-    weight = column_or_1d(sample_weight).astype(float)
-    if len(weight) != n_rows:
-        raise ValueError(f"Got sample_weight with {len(weight)} rows, but X has {n_rows} rows.")
-    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
-        raise ValueError(
-            f"Got sample_weight from {weight.min()} to {weight.max()}, but expected finite "
-            "numbers that are not negative and not all 0."
-        )
-    return weight
+# --- what is passed ---
+
+
+def _n_rows(X: Any) -> int:
+    """Count the rows of a table, or of the first of several."""
+    if isinstance(X, Mapping):
+        if not X:
+            raise ValueError("Got X as an empty dict, but expected at least one array in it.")
+        X = next(iter(X.values()))
+    return _num_samples(X)
 
 
 def _unwrapped(estimator: Any) -> tuple[list[Any], Any]:
@@ -527,51 +511,27 @@ def _unwrapped(estimator: Any) -> tuple[list[Any], Any]:
     return transformers, estimator
 
 
-def _positive_label(model: Any, y: np.ndarray) -> Any:
-    """Check the classes against the labels of y, and return the positive one."""
+def _checked_classes(model: Any, y: np.ndarray) -> list[Any]:
+    """Return the classes, after a check of the labels of y against them."""
     if not hasattr(model, "classes_"):
         check_is_fitted(model)
         raise ValueError(f"Got {type(model).__name__}, but expected a classifier with classes_.")
     classes = np.asarray(model.classes_).tolist()
-    if len(classes) != 2:
-        raise ValueError(f"Got an estimator with classes {classes}, but expected two classes.")
+    if len(classes) < 2:
+        raise ValueError(f"Got an estimator with classes {classes}, but expected two or more.")
     unknown = [label for label in pd.unique(y).tolist() if label not in classes]
     if unknown:
         raise ValueError(f"Got y with labels {unknown}, but expected only {classes} (classes_).")
-    return classes[1]
+    return classes
 
 
-def _group_names(groups: np.ndarray) -> list[str]:
-    """Name each group; by its repr where 1 and "1", or a group and a total, look the same."""
-    names = [group_name(group) for group in groups]
-    taken = ["overall", "gap", *names]
-    return [n if taken.count(n) == 1 else repr(g) for n, g in zip(names, groups, strict=True)]
-
-
-def _metric_frame(
-    y_true: np.ndarray,
-    y_pred: np.ndarray,
-    y_dense: np.ndarray,
-    group: np.ndarray,
-    weight: np.ndarray | None,
-) -> MetricFrame:
-    """Measure everything about one network."""
-    metrics = _METRICS | {"performance_reduction": _performance_reduction}
-    params = {name: {"sample_weight": weight} for name in metrics}
-    params["performance_reduction"]["y_dense"] = y_dense
-    return MetricFrame(
-        metrics=metrics | {"count": count, "positives": _count_positives},
-        y_true=y_true,
-        y_pred=y_pred,
-        sensitive_features=pd.Series(group, name="group"),
-        sample_params=params,
-    )
-
-
-def _differences(frame: MetricFrame) -> pd.Series:
-    """Gaps of one network; NaN where fewer than two groups have the rate."""
-    gap = frame.difference(method="between_groups").where(frame.by_group.notna().sum() >= 2)
-    return pd.Series({name: gap[list(rates)].max(skipna=False) for name, rates in _GAPS.items()})
+def _label_codes(column: Any, labels: list[Any]) -> np.ndarray:
+    """Position of each row's label; -1 for a prediction that is no class."""
+    column = np.asarray(column)
+    codes = np.full(len(column), -1)
+    for code, label in enumerate(labels):
+        codes[column == label] = code
+    return codes
 
 
 def _size(model: Any) -> pd.Series:
@@ -585,7 +545,27 @@ def _size(model: Any) -> pd.Series:
     return pd.Series(values, dtype=object)  # object: counts stay integers
 
 
-def _fit_notes(model: Any, X: Any, gaps: pd.Series) -> list[str]:
+# --- notes ---
+
+
+def _listed(names: list[str]) -> str:
+    """Join names for a note; those beyond the first few are only counted."""
+    more = len(names) - _MAX_NAMES
+    return "; ".join(names[:_MAX_NAMES] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _row_name(name: Any) -> str:
+    """Name of a group, or of a (stratum, group): ``"North: Female"``."""
+    return ": ".join(name) if isinstance(name, tuple) else str(name)
+
+
+def _heading(rate: str | tuple[Any, ...]) -> str:
+    """Name of a rate in a note: ``"TPR"``, or ``"TPR of 'low'"`` where it is (metric, class)."""
+    metric, *label = rate if isinstance(rate, tuple) else (rate,)
+    return _HEADINGS[metric] + (f" of {label[0]!r}" if metric in CLASS_RATES and label else "")
+
+
+def _fit_notes(model: Any, X: Any, frame: MetricFrame, classes: tuple[int, ...]) -> list[str]:
     """Say whether these are the training rows, and whether the gap is within the tolerance."""
     notes = []
     if hasattr(model, "was_fitted_on") and model.was_fitted_on(X):
@@ -593,67 +573,120 @@ def _fit_notes(model: Any, X: Any, gaps: pd.Series) -> list[str]:
             "MEASURED ON THE TRAINING DATA: expect lower accuracy and larger gaps on new rows, "
             "and measure on rows that the network has not seen."
         )
-    constraint, tolerance = getattr(model, "constraint", None), getattr(model, "tolerance", None)
-    gap = next(
-        (
-            _GAP_OF_CONSTRAINT.get(name)
-            for name, kind in CONSTRAINTS.items()
-            if constraint == name or type(constraint) is kind
-        ),
-        None,
+    requirement = requirement_of(model) if hasattr(model, "constraint") else None
+    if requirement is None or requirement.tolerance is None:
+        return notes
+    constraint, method = requirement.constraint, requirement.gap_method
+    if type(constraint) not in _COMPARED:  # a notion of the user's own
+        return notes
+    words, rates = _COMPARED[type(constraint)]
+    how = {
+        ("difference", "between_groups"): "",
+        ("difference", "to_overall"): " between any group and all together",
+        ("ratio", "between_groups"): " (1 − smallest / largest rate)",
+        ("ratio", "to_overall"): " (1 − ratio of the rates of any group and of all together)",
+    }[constraint.comparison, method]
+    gaps = rate_gaps(frame, comparison=constraint.comparison, gap_method=method)
+    gap = largest_gap(gaps, rates, classes)
+    where = "rows, groups and strata" if len(frame.overall) > 1 else "rows and groups"
+    met = f"{_number(gap)}, {'within' if gap <= requirement.tolerance else 'above'} that tolerance"
+    notes.append(
+        f"Trained for a gap in {words}{how} of at most {requirement.tolerance:g}; on these {where} "
+        f"it is {'undefined' if np.isnan(gap) else met}."
     )
-    constrained = getattr(model, "fairness_weight", 1) > 0 and tolerance is not None
-    if gap and constrained and getattr(model, "gap_method", "between_groups") == "between_groups":
-        met = "within" if gaps[gap] <= tolerance else "above"
-        notes.append(
-            f"Trained for a gap in {_plain(gap)} of at most {tolerance:g}; on these rows and "
-            f"groups it is {_number(gaps[gap])}, {met} that tolerance."
-        )
     return notes
 
 
-def _row_notes(by_group: pd.DataFrame, overall: pd.Series, network: str) -> list[str]:
-    """Say where rates mean little: one predicted label, few rows or none behind a rate."""
+def _label_notes(total: pd.Series, labels: list[Any]) -> list[str]:
+    """Say which labels are never predicted: their rates are equal for no good reason."""
+    if len(labels) == 2:
+        collapsed, never = total[key("selection_rate", 1)] in (0, 1), []
+    else:
+        selected = [total[key("selection_rate", code)] for code in range(len(labels))]
+        collapsed = 1 in selected
+        never = [repr(v) for v, rate in zip(labels, selected, strict=True) if rate == 0]
+    if collapsed:
+        return ["COLLAPSED: every row gets the same label, which makes all rates equal."]
+    if never:
+        return [f"NEVER PREDICTED, which makes all their rates equal: {_listed(never)}."]
+    return []
+
+
+def _row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.ndarray) -> list[str]:
+    """Say where rates mean little: rows without a group, few rows or none behind a rate."""
     notes = []
-    if overall["selection_rate"] in (0, 1):
-        notes.append("COLLAPSED: every row gets the same label, which makes all rates equal.")
-    counts = pd.DataFrame({"positive": by_group["positives"]})
-    counts["negative"] = by_group["count"] - counts["positive"]
-    small = [
-        f"{name} ({', '.join(f'{n} {kind}' for kind, n in row.items() if n < MIN_CELL_COUNT)})"
-        for name, row in counts.iterrows()
-        if row.min() < MIN_CELL_COUNT
-    ]
+    n_without = n_rows - int(grouped.sum())
+    if n_without:
+        notes.append(
+            f"Without a sensitive feature: {n_without:,} rows ({n_without / n_rows:.1%}), which "
+            "count in the overall figures, but in no group and no gap."
+        )
+    counts = pd.DataFrame(index=by_group.index)
+    for metric, *label, _ in by_group.columns:
+        if metric == "positives":
+            kinds = [f"{label[0]!r}", f"not {label[0]!r}"] if label else ["positive", "negative"]
+            positives = by_group[(metric, *label, "")]
+            counts[kinds[0]], counts[kinds[1]] = positives, by_group["count"] - positives
+    small = []
+    for name, row in counts.iterrows():
+        few = [f"{n} {kind}" for kind, n in row.items() if n < MIN_CELL_COUNT]
+        small += [f"{_row_name(name)} ({', '.join(few)})"] if few else []
     if small:
         notes.append(
-            f"Too small to judge, fewer than {MIN_CELL_COUNT} rows behind a rate: "
-            f"{'; '.join(small)}."
+            f"Too small to judge, fewer than {MIN_CELL_COUNT} rows behind a rate: {_listed(small)}."
         )
-    undefined = by_group.xs(network, axis=1, level=1)[list(_METRICS)].isna()
+    undefined = by_group.xs(network, axis=1, level=-1).isna()
     without = [
-        f"{name} ({', '.join(_HEADINGS[metric] for metric in row.index[row])})"
+        f"{_row_name(name)} ({', '.join(_heading(rate) for rate in row.index[row])})"
         for name, row in undefined.iterrows()
         if row.any()
     ]
     if without:
-        notes.append(f"Without rows to measure on, left out of the gaps: {'; '.join(without)}.")
+        notes.append(f"Without rows to measure on, left out of the gaps: {_listed(without)}.")
     return notes
 
 
-def _gap_notes(gaps: pd.Series, at_parity_high: dict[str, float], level: float) -> list[str]:
-    """Name the gaps that are undefined, and those that equal groups would show as well."""
+def _gap_notes(
+    gaps: pd.Series, frame: MetricFrame, labels: list[Any], strata: list[str] | None
+) -> list[str]:
+    """Name the gaps that are undefined, and the classes and strata that others leave out."""
     notes = []
     undefined = [_plain(gap) for gap in gaps.index[gaps.isna()]]
     if undefined:
         notes.append(f"No gap in {', '.join(undefined)}: fewer than two groups have the rate.")
-    noise = [
-        f"{_plain(gap)} {_number(gaps[gap])} (up to {_number(high)})"
-        for gap, high in at_parity_high.items()
-        if gaps[gap] <= high and high > 0
-    ]
-    if noise:
+    # What is undefined in one class or stratum, though not in all.
+    names = metric_names(labels, ("accuracy", *CLASS_RATES))
+    has_gap = comparable(frame)
+    absent = {
+        rate[0]
+        for rate in names
+        if not has_gap[[m for other, m in names.items() if other[0] == rate[0]]].any(axis=None)
+    }
+    left_out = []
+    for code, row in has_gap.iterrows():
+        lacking = [_heading(n) for n, m in names.items() if not row[m] and n[0] not in absent]
+        if strata is None:
+            left_out += lacking
+        elif lacking:
+            rates = ", ".join(lacking) if row[list(names.values())].any() else "every rate"
+            left_out.append(f"{strata[code]} ({rates})")
+    if left_out:
         notes.append(
-            f"Cannot be told from parity on these rows: {', '.join(noise)}. In brackets: what "
-            f"groups with equal rates show in {level * 100:g}% of draws."
+            f"Left out of the gaps, where fewer than two groups have the rate: {_listed(left_out)}."
         )
     return notes
+
+
+def _noise_notes(gaps: pd.Series, noise: dict[str, Noise], level: float) -> list[str]:
+    """Name the gaps that groups with equal rates would show as well."""
+    within = [
+        f"{_plain(gap)} {_number(gaps[gap])} (up to {_number(drawn.parity_high)})"
+        for gap, drawn in noise.items()
+        if gaps[gap] <= drawn.parity_high and drawn.parity_high > 0
+    ]
+    if not within:
+        return []
+    return [
+        f"Cannot be told from parity on these rows: {', '.join(within)}. In brackets: what "
+        f"groups with equal rates show in {level * 100:g}% of draws."
+    ]

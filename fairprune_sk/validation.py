@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_array
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
@@ -49,6 +49,7 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
     y = column_or_1d(y, warn=True)
+    assert_all_finite(y, input_name="y")
     check_classification_targets(y)
     encoder = LabelEncoder()
     codes = encoder.fit_transform(y)
@@ -61,24 +62,29 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
     return codes, classes
 
 
-def check_inputs(X: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def check_inputs(estimator: Any, X: Mapping[str, Any], *, reset: bool) -> dict[str, np.ndarray]:
     """Turn the inputs of a network with several into arrays.
 
     Parameters
     ----------
+    estimator : FairPruner
+        Remembers, in ``_inputs``, the names and types that ``fit`` saw.
     X : dict of array-like of shape (n, ...)
         By the name of the argument of the network's ``forward``.
+    reset : bool
+        Whether this is ``fit``; otherwise the inputs must be those of ``fit``.
 
     Returns
     -------
     dict of ndarray
         Numbers with a fraction as float32, whole numbers (which may be the codes of an
-        embedding) as int64.
+        embedding) as int64. After ``fit``, in its order and types.
 
     Raises
     ------
     ValueError
-        If there is none, an input holds no numbers, or the lengths differ.
+        If there is none, an input holds no numbers, the lengths differ, or the inputs are not
+        those of ``fit``.
     """
     inputs = {}
     for name, values in X.items():
@@ -92,7 +98,22 @@ def check_inputs(X: Mapping[str, Any]) -> dict[str, np.ndarray]:
             f"Got a dict X with inputs of lengths {lengths}, but expected one or more of one "
             "length."
         )
-    return inputs
+    if reset:
+        estimator._inputs = {name: array.dtype for name, array in inputs.items()}
+        return inputs
+    dtypes = getattr(estimator, "_inputs", {})
+    if inputs.keys() != dtypes.keys():
+        raise ValueError(
+            f"Got a dict X with inputs {list(inputs)}, but expected those of fit: {list(dtypes)}."
+        )
+    fractions = [
+        name
+        for name, dtype in dtypes.items()
+        if dtype.kind == "i" and (inputs[name] != inputs[name].astype(dtype)).any()
+    ]
+    if fractions:
+        raise ValueError(f"Got fractions in {fractions}, but expected whole numbers, as in fit.")
+    return {name: inputs[name].astype(dtype) for name, dtype in dtypes.items()}
 
 
 def as_pandas(X: Any) -> Any:

@@ -4,8 +4,10 @@ import dataclasses
 import warnings
 
 import fairlearn.metrics as flm
+import fairlearn.reductions as reductions
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import sklearn.metrics as skm
 import torch
@@ -17,8 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fairprune_sk.constraints import EqualOpportunity
-from fairprune_sk.report import _GAPS, FairnessReport, fairness_report, noise_floor
+from fairprune_sk.constraints import DegradationParity, DemographicParity, EqualOpportunity
+from fairprune_sk.metrics import DEGRADATION, GAPS
+from fairprune_sk.report import FairnessReport, fairness_report, noise_floor
 
 GAP_FUNCTIONS = {
     "demographic_parity_difference": flm.demographic_parity_difference,
@@ -41,10 +44,19 @@ RATE_FUNCTIONS = {
 class StubPruner(ClassifierMixin, BaseEstimator):
     """FairPruner's interface with fixed rules in place of networks."""
 
-    def __init__(self, tolerance=0.05, constraint="equalized_odds", threshold=0.0):
+    def __init__(
+        self,
+        tolerance=0.05,
+        constraint="equalized_odds",
+        threshold=0.0,
+        gap_method="between_groups",
+        fairness_weight=1.0,
+    ):
         self.tolerance = tolerance
         self.constraint = constraint
         self.threshold = threshold
+        self.gap_method = gap_method
+        self.fairness_weight = fairness_weight
 
     def fit(self, X, y):
         self.classes_ = np.unique(y)
@@ -122,7 +134,7 @@ def test_every_number_equals_fairlearns(data, weighted):
             )
             assert report.differences.loc[gap, network] == pytest.approx(expected, abs=1e-12)
     assert list(report.differences.columns) == ["dense", "pruned", "low", "high", "noise_floor"]
-    assert set(report.differences.index) == set(GAP_FUNCTIONS)
+    assert set(report.differences.index) == {*GAP_FUNCTIONS, DEGRADATION}
     np.testing.assert_allclose(
         report.overall["change"], report.overall["pruned"] - report.overall["dense"]
     )
@@ -177,6 +189,298 @@ def test_several_columns_are_intersections(data):
     )
 
 
+def test_performance_degradation_is_the_gap_of_the_accuracy_lost(data, report):
+    X, y, race = data
+    row = report.differences.loc[DEGRADATION]
+    assert row["pruned"] == pytest.approx(report.performance_reduction["gap"])
+    assert row["dense"] == 0.0
+    alone = fairness_report(LogisticRegression().fit(X, y), X, y, sensitive_features=race)
+    assert DEGRADATION not in alone.differences.index
+
+
+# --- strata ---
+
+
+@pytest.fixture(scope="module")
+def region(data):
+    """Three regions; only one of them has the race "Other"."""
+    _, _, race = data
+    drawn = np.random.RandomState(3).choice(["North", "South", "East"], len(race))
+    return np.where(race == "Other", "North", drawn)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_strata_equal_fairlearns_control_features(data, region, weighted):
+    X, y, race = data
+    weight = np.random.RandomState(1).uniform(0.1, 3, len(y)) if weighted else None
+    model = StubPruner().fit(X[:10], y[:10])
+    arguments = {"sensitive_features": {"race": race}, "sample_weight": weight}
+    report = fairness_report(model, X, y, control_features={"region": region}, **arguments)
+    plain = fairness_report(model, X, y, **arguments)
+    pd.testing.assert_frame_equal(report.overall, plain.overall)
+    assert report.by_group.index.names == ["region", "race"]
+    rows = pd.Series(race).groupby(region).value_counts()
+    assert report.by_group["count"].to_dict() == rows.to_dict()
+    for network, pred in {"dense": model.predict_dense(X), "pruned": model.predict(X)}.items():
+        frame = flm.MetricFrame(
+            metrics=RATE_FUNCTIONS,
+            y_true=binary(y),
+            y_pred=binary(pred),
+            sensitive_features=pd.Series(race, name="race"),
+            control_features=pd.Series(region, name="region"),
+            sample_params={name: {"sample_weight": weight} for name in RATE_FUNCTIONS},
+        )
+        found = report.by_group.xs(network, axis=1, level=1)
+        expected = frame.by_group.dropna().loc[list(found.index), list(found)]
+        np.testing.assert_allclose(found, expected.astype(float), atol=1e-12)
+        largest = frame.difference().max()
+        for gap, rates in GAPS.items():
+            value = report.differences.loc[gap, network]
+            assert value == pytest.approx(largest[list(rates)].max(), abs=1e-12)
+    lost = frame.by_group["accuracy"].dropna() - report.by_group["accuracy", "dense"]
+    reduction = report.performance_reduction
+    assert reduction["overall", ""] == pytest.approx(plain.performance_reduction["overall"])
+    np.testing.assert_allclose(reduction[list(lost.index)], -lost, atol=1e-12)
+    expected = (lost.groupby("region").max() - lost.groupby("region").min()).max()
+    assert reduction["gap", ""] == pytest.approx(expected)
+    assert report.differences.loc[DEGRADATION, "pruned"] == pytest.approx(expected)
+
+
+def test_one_stratum_changes_no_number(data, report):
+    X, y, race = data
+    other = fairness_report(
+        StubPruner().fit(X, y), X, y, sensitive_features=race, control_features=["all"] * 900
+    )
+    pd.testing.assert_frame_equal(other.differences, report.differences)
+    pd.testing.assert_frame_equal(other.by_group.loc["all"], report.by_group)
+
+
+def test_several_control_features_are_intersections(data, region):
+    X, y, race = data
+    age = np.where(X[:, 2] > 0, 40, 20)
+    model = StubPruner().fit(X, y)
+    report = fairness_report(
+        model, X, y, sensitive_features=race, control_features={"region": region, "age": age}
+    )
+    pair = [f"{r}, {a}" for r, a in zip(region, age, strict=True)]
+    other = fairness_report(model, X, y, sensitive_features=race, control_features=pair)
+    pd.testing.assert_frame_equal(report.differences, other.differences)
+    assert "within strata of region × age, positive" in str(report)
+    assert report.by_group.loc[("North, 20", "Other"), "count"].item() > 0
+
+
+def test_a_stratum_with_one_group_is_left_out_and_named(data):
+    X, y, race = data
+    model = StubPruner().fit(X, y)
+    only = np.where(race == "White", "West", "East")
+    report = fairness_report(model, X, y, sensitive_features=race, control_features=only)
+    east = only == "East"
+    without = fairness_report(model, X[east], y[east], sensitive_features=race[east])
+    pd.testing.assert_series_equal(report.differences["pruned"], without.differences["pruned"])
+    pd.testing.assert_series_equal(
+        report.differences["noise_floor"], without.differences["noise_floor"], rtol=0.1
+    )
+    note = "Left out of the gaps, where fewer than two groups have the rate: West (every rate)."
+    assert note in report.notes
+    # No stratum has two groups:
+    report = fairness_report(model, X, y, sensitive_features=race, control_features=race)
+    assert report.differences.isna().all(axis=None)
+    assert any(note.startswith("No gap in demographic parity") for note in report.notes)
+
+
+# --- more than two classes ---
+
+
+class ThreeClasses(StubPruner):
+    """Rules for three classes."""
+
+    def predict(self, X):
+        X = np.asarray(X)
+        return self.classes_[np.digitize(X[:, 0] + 0.1 * X[:, 1], [-0.5, 0.8])]
+
+    def predict_dense(self, X):
+        X = np.asarray(X)
+        return self.classes_[np.digitize(X[:, 0] + 0.6 * X[:, 1], [-0.5, 0.8])]
+
+
+@pytest.fixture(scope="module")
+def grades(data):
+    """Labels of three classes."""
+    X, _, _ = data
+    noise = np.random.RandomState(4).normal(size=len(X))
+    return np.array(["bad", "fair", "good"])[np.digitize(X[:, 0] + 0.7 * noise, [-0.5, 0.8])]
+
+
+@pytest.fixture(scope="module")
+def three(data, grades):
+    """Report on three classes."""
+    X, _, race = data
+    return fairness_report(ThreeClasses().fit(X, grades), X, grades, sensitive_features=race)
+
+
+@pytest.mark.parametrize("strata", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_class_equals_fairlearns_against_the_rest(data, grades, region, weighted, strata):
+    X, _, race = data
+    weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
+    model = ThreeClasses().fit(X, grades)
+    report = fairness_report(
+        model,
+        X,
+        grades,
+        sensitive_features=race,
+        control_features=region if strata else None,
+        sample_weight=weight,
+    )
+    for network, pred in {"dense": model.predict_dense(X), "pruned": model.predict(X)}.items():
+        for metric in ("accuracy", "balanced_accuracy"):
+            expected = RATE_FUNCTIONS[metric](grades, pred, sample_weight=weight)
+            assert report.overall.loc[(metric, ""), network] == pytest.approx(expected)
+        gaps = []
+        for label in ("bad", "fair", "good"):
+            rates = {name: RATE_FUNCTIONS[name] for name in list(RATE_FUNCTIONS)[2:]}
+            frame = flm.MetricFrame(
+                metrics=rates,
+                y_true=(grades == label).astype(int),
+                y_pred=(pred == label).astype(int),
+                sensitive_features=pd.Series(race, name="race"),
+                control_features=pd.Series(region, name="region") if strata else None,
+                sample_params={name: {"sample_weight": weight} for name in rates},
+            )
+            found = report.by_group.xs((label, network), axis=1, level=(1, 2))
+            expected = frame.by_group.dropna().loc[list(found.index), list(found)]
+            np.testing.assert_allclose(found, expected.astype(float), atol=1e-12)
+            positives = report.by_group["positives", label, ""]
+            assert positives.sum() == (grades == label).sum()
+            assert report.by_class.loc[label, ("positives", "")] == (grades == label).sum()
+            largest = frame.difference().max() if strata else frame.difference()
+            gaps.append({gap: largest[list(r)].max() for gap, r in list(GAPS.items())[:4]})
+            for gap, value in gaps[-1].items():
+                assert report.by_class.loc[label, (gap, network)] == pytest.approx(value)
+            for name, function in rates.items():
+                value = function(grades == label, pred == label, sample_weight=weight, **POSITIVE)
+                assert report.overall.loc[(name, label), network] == pytest.approx(value)
+        for gap, value in pd.DataFrame(gaps).max().items():
+            assert report.differences.loc[gap, network] == pytest.approx(value)
+        accuracy = flm.MetricFrame(
+            metrics=skm.accuracy_score,
+            y_true=grades,
+            y_pred=pred,
+            sensitive_features=race,
+            control_features=region if strata else None,
+            sample_params={"sample_weight": weight},
+        )
+        value = np.max(accuracy.difference())
+        assert report.differences.loc["accuracy_difference", network] == pytest.approx(value)
+
+
+POSITIVE = {"pos_label": True}
+
+
+def test_two_classes_have_no_table_by_class(report):
+    assert report.by_class.empty
+    assert report.positive_label == "yes"
+
+
+def test_three_classes_of_numbers_in_any_order(data, grades, three):
+    X, _, race = data
+    numbers = pd.Series(grades).map({"bad": 1, "fair": 2, "good": 3})
+    report = fairness_report(ThreeClasses().fit(X, numbers), X, numbers, sensitive_features=race)
+    assert report.positive_label is None
+    assert list(report.by_class.index) == [1, 2, 3]
+    pd.testing.assert_frame_equal(report.differences, three.differences)
+    assert report.overall.loc[("true_positive_rate", 2), "pruned"] == pytest.approx(
+        three.overall.loc[("true_positive_rate", "fair"), "pruned"]
+    )
+    assert "Class 2 against the rest" in str(report)
+
+
+def test_a_plain_classifier_of_three_classes(data, grades):
+    X, _, race = data
+    model = LogisticRegression().fit(X, grades)
+    report = fairness_report(model, X, grades, sensitive_features=race)
+    assert report.overall.loc[("accuracy", ""), "value"] == pytest.approx(model.score(X, grades))
+    assert list(report.by_class["equalized_odds_difference"]) == ["value"]
+    assert "→" not in str(report)
+
+
+def test_a_class_that_one_group_alone_has_is_left_out_and_named(data, grades):
+    X, _, race = data
+    y = np.where((grades == "good") & (race != "White"), "fair", grades)
+    model = ThreeClasses().fit(X, grades)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    row = report.by_class.loc["good"]
+    assert np.isnan(row["equal_opportunity_difference", "pruned"])
+    assert row["false_positive_rate_difference", "pruned"] >= 0
+    others = report.by_class.loc[["bad", "fair"], ("equal_opportunity_difference", "pruned")]
+    gap = report.differences.loc["equal_opportunity_difference"]
+    assert gap["pruned"] == others.max()
+    assert gap.notna().all()
+    assert (
+        "Left out of the gaps, where fewer than two groups have the rate: TPR of 'good'."
+        in report.notes
+    )
+    assert any("Asian (balanced, TPR of 'good')" in note for note in report.notes)
+    assert "–→–" in str(report)
+
+
+def test_classes_that_are_never_predicted_are_announced(data, grades):
+    X, _, race = data
+
+    class NeverGood(ThreeClasses):
+        def predict(self, X):
+            return np.where(super().predict(X) == "good", "fair", super().predict(X))
+
+    class AlwaysFair(ThreeClasses):
+        def predict(self, X):
+            return np.full(len(X), "fair")
+
+    report = fairness_report(NeverGood().fit(X, grades), X, grades, sensitive_features=race)
+    assert any(note.startswith("NEVER PREDICTED") and "'good'" in note for note in report.notes)
+    report = fairness_report(AlwaysFair().fit(X, grades), X, grades, sensitive_features=race)
+    assert any("COLLAPSED" in note for note in report.notes)
+
+
+# --- missing sensitive features ---
+
+
+@pytest.fixture(scope="module")
+def incomplete(data):
+    """Races, some of them missing."""
+    _, _, race = data
+    return np.where(np.random.RandomState(5).uniform(size=len(race)) < 0.1, None, race)
+
+
+def test_rows_without_a_sensitive_feature_ignored(data, incomplete):
+    X, y, _ = data
+    model = StubPruner().fit(X[:10], y[:10])
+    report = fairness_report(model, X, y, sensitive_features=incomplete, missing_sensitive="ignore")
+    known = incomplete != None  # noqa: E711
+    without = fairness_report(
+        model, X[known], y[known], sensitive_features=incomplete[known].astype(str)
+    )
+    pd.testing.assert_frame_equal(report.differences, without.differences)
+    pd.testing.assert_frame_equal(report.by_group, without.by_group)
+    assert report.overall.loc["accuracy", "pruned"] == pytest.approx(np.mean(model.predict(X) == y))
+    reduction = report.performance_reduction
+    assert reduction["overall"] == pytest.approx(-report.overall.loc["accuracy", "change"])
+    pd.testing.assert_series_equal(reduction[1:], without.performance_reduction[1:])
+    assert report.n_rows == 900
+    n = int((~known).sum())
+    assert any(f"Without a sensitive feature: {n} rows" in note for note in report.notes)
+    assert str(report).startswith("Fairness report: 900 rows, 4 groups")
+
+
+def test_rows_without_a_sensitive_feature_as_a_group(data, incomplete):
+    X, y, _ = data
+    model = StubPruner().fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=incomplete, missing_sensitive="group")
+    named = np.where(incomplete == None, "missing", incomplete)  # noqa: E711
+    expected = fairness_report(model, X, y, sensitive_features=named)
+    assert str(report) == str(expected)
+    assert "missing" in report.by_group.index
+
+
 # --- noise floor and interval ---
 
 
@@ -227,6 +531,30 @@ def test_noise_floor_and_interval_equal_a_row_by_row_simulation(data, metric):
     ):
         inside = np.mean((redrawn >= low) & (redrawn <= high))
         assert inside == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 400))
+
+
+def test_noise_of_the_degradation_equals_a_row_by_row_simulation(data):
+    X, y, race = data
+    model = StubPruner().fit(X, y)
+    right = [(pred == y).astype(int) for pred in (model.predict_dense(X), model.predict(X))]
+    lost = right[0] - right[1]  # 1, 0 or -1
+    row = fairness_report(model, X, y, sensitive_features=race).differences.loc[DEGRADATION]
+    rng = np.random.RandomState(5)
+
+    def redrawn(at_parity):
+        gaps = []
+        for _ in range(400):
+            means = []
+            for g in np.unique(race):
+                own = lost[race == g]
+                means.append(rng.choice(lost if at_parity else own, len(own)).mean())
+            gaps.append(np.ptp(means))
+        return np.array(gaps)
+
+    at_parity, own = redrawn(True), redrawn(False)
+    assert row["noise_floor"] == pytest.approx(at_parity.mean(), abs=4 * at_parity.std() / 20)
+    inside = np.mean((own >= row["low"]) & (own <= row["high"]))
+    assert inside == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / 400))
 
 
 def test_noise_floor_of_two_equal_groups_is_the_mean_absolute_difference():
@@ -281,7 +609,8 @@ def test_noise_floor_takes_signed_labels_and_is_reproducible(data):
     [
         ([0, 1], [0, 1], {"metric": "gini"}, "Got metric='gini', but expected one of"),
         ([0, 1], [0, 1, 1], {}, "Got y_pred with 3 rows, but y_true has 2 rows"),
-        ([0, 1], [0, 2], {}, "but expected 0 and 1, or -1 and 1"),
+        ([0, 2], [0, 2], {}, "but expected 0 and 1, or -1 and 1"),
+        ([0, 1], [0, 1], {"positive_label": 2}, "Got positive_label=2, but expected one of"),
         (["a", "b"], ["a", "b"], {}, "but expected 0 and 1, or -1 and 1"),
     ],
 )
@@ -398,6 +727,89 @@ def test_tolerance_note_compares_the_constrained_gap(data):
     assert note(tolerance=None)[1] == ""
 
 
+def noted_gap(model, data, **keywords):
+    """Read the gap off the note on the tolerance; also return the note."""
+    X, y, race = data
+    report = fairness_report(model.fit(X, y), X, y, sensitive_features=race, **keywords)
+    [note] = [note for note in report.notes if note.startswith("Trained for")]
+    return float(note.split(" it is ")[1].split(",")[0]), note
+
+
+@pytest.mark.parametrize("comparison", ["difference", "ratio"])
+@pytest.mark.parametrize("method", ["between_groups", "to_overall"])
+def test_tolerance_note_measures_the_gap_that_was_trained_for(data, method, comparison):
+    X, y, race = data
+    model = StubPruner(constraint=DemographicParity(comparison), tolerance=0.2, gap_method=method)
+    gap, note = noted_gap(model, data)
+    arguments = {"y_true": binary(y), "y_pred": binary(model.predict(X)), "method": method}
+    if comparison == "difference":
+        expected = flm.demographic_parity_difference(**arguments, sensitive_features=race)
+    else:
+        expected = 1 - flm.demographic_parity_ratio(**arguments, sensitive_features=race)
+    assert gap == pytest.approx(expected, abs=0.0005)
+    assert ("all together" in note) == (method == "to_overall")
+    assert ("(1 − " in note) == (comparison == "ratio")
+    assert "of at most 0.2; on these rows and groups" in note
+
+
+def test_tolerance_note_within_strata(data):
+    X, y, race = data
+    region = np.where(X[:, 3] > 0, "North", "South")
+    gap, note = noted_gap(
+        StubPruner(constraint=EqualOpportunity(), gap_method="to_overall"),
+        data,
+        control_features=region,
+    )
+    model = StubPruner().fit(X, y)
+    expected = flm.MetricFrame(
+        metrics=flm.true_positive_rate,
+        y_true=binary(y),
+        y_pred=binary(model.predict(X)),
+        sensitive_features=race,
+        control_features=region,
+    ).difference(method="to_overall")
+    assert gap == pytest.approx(expected.max(), abs=0.0005)
+    assert "on these rows, groups and strata" in note
+
+
+def test_tolerance_note_on_accuracy_error_rate_and_degradation(data):
+    X, y, race = data
+    model = StubPruner().fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    for constraint, gap_name in (
+        ("accuracy_parity", "accuracy_difference"),
+        ("error_rate_parity", "accuracy_difference"),
+        (DegradationParity(), DEGRADATION),
+    ):
+        gap, _ = noted_gap(StubPruner(constraint=constraint), data)
+        assert gap == pytest.approx(report.differences.loc[gap_name, "pruned"], abs=0.0005)
+    moment = reductions.ErrorRateParity(ratio_bound=0.8)
+    gap, note = noted_gap(StubPruner(constraint=moment), data)
+    errors = flm.MetricFrame(
+        metrics=skm.zero_one_loss,
+        y_true=binary(y),
+        y_pred=binary(model.predict(X)),
+        sensitive_features=race,
+    )
+    assert gap == pytest.approx(1 - errors.ratio(method="to_overall"), abs=0.0005)
+    assert "of at most 0.2" in note
+
+
+def test_no_tolerance_note_for_other_classifiers_and_own_constraints(data):
+    X, y, race = data
+
+    class Own(DemographicParity):
+        pass
+
+    for model in (
+        LogisticRegression(),
+        StubPruner(constraint=Own()),
+        StubPruner(fairness_weight=0),
+    ):
+        report = fairness_report(model.fit(X, y), X, y, sensitive_features=race)
+        assert not any(note.startswith("Trained for") for note in report.notes)
+
+
 def test_a_collapsed_network_is_announced(data):
     X, y, race = data
     report = fairness_report(
@@ -466,6 +878,45 @@ def test_containers_of_sensitive_features_and_labels(data, report, kind):
     pd.testing.assert_frame_equal(other.differences, report.differences)
 
 
+def test_every_kind_of_sensitive_features_gives_the_same_report(data, region):
+    X, y, race = data
+    model = StubPruner().fit(X, y)
+    columns = {"race": race, "region": region}
+    expected = fairness_report(
+        model, X, y, sensitive_features=columns, control_features={"sex": X[:, 2] > 0}
+    )
+    sex = (X[:, 2] > 0).tolist()
+    for kind, control in (
+        (pd.DataFrame(columns, index=np.arange(900) + 7), pd.Series(sex, name="sex")),
+        (pd.DataFrame(columns).astype("category"), pd.DataFrame({"sex": sex})),
+        (pl.DataFrame(columns), pl.Series("sex", sex)),
+        ({"race": pl.Series(race), "region": list(region)}, pl.DataFrame({"sex": sex})),
+    ):
+        report = fairness_report(
+            model, pl.DataFrame(X), pl.Series(y), sensitive_features=kind, control_features=control
+        )
+        assert str(report) == str(expected)
+        pd.testing.assert_frame_equal(report.by_group, expected.by_group)
+    unnamed = fairness_report(
+        model,
+        X,
+        list(y),
+        sensitive_features=list(zip(race, region, strict=True)),
+        control_features=sex,
+        sample_weight=pl.Series([1.0] * 900),
+    )
+    pd.testing.assert_frame_equal(unnamed.differences, expected.differences)
+    assert "sensitive_feature_0 × sensitive_feature_1 within strata of control_feature" in str(
+        unnamed
+    ).replace("\n  ", " ")
+
+
+def test_an_empty_dict_of_inputs_is_an_error(data):
+    X, y, race = data
+    with pytest.raises(ValueError, match="Got X as an empty dict"):
+        fairness_report(StubPruner().fit(X, y), {}, y, sensitive_features=race)
+
+
 def test_a_dict_of_inputs_counts_rows_not_keys(data):
     X, y, race = data
 
@@ -506,6 +957,18 @@ class NeverPredicts(StubPruner):
         ({"y": [0, 1] * 450}, r"Got y with labels \[0, 1\]"),
         ({"sensitive_features": ["Female"] * 900}, r"1 group.*Female.*at least two groups"),
         ({"confidence_level": 95}, "Got confidence_level=95, but expected"),
+        ({"control_features": ["a"]}, "Got control_features with 1 rows, but X has 900 rows"),
+        ({"control_features": [None] * 900}, "Got control_features with missing values in 900"),
+        ({"sensitive_features": [None, "a", "b"] * 300}, "missing values in 300 rows"),
+        ({"missing_sensitive": "drop"}, "Got missing_sensitive='drop', but expected"),
+        (
+            {"sensitive_features": [None, "a"] * 450, "missing_sensitive": "ignore"},
+            "with 1 group 'a', but expected at least two",
+        ),
+        (
+            {"sensitive_features": [None] * 900, "missing_sensitive": "ignore"},
+            "with 0 groups, but expected at least two",
+        ),
     ],
 )
 def test_errors_before_work(data, changes, message):
@@ -515,11 +978,11 @@ def test_errors_before_work(data, changes, message):
         fairness_report(NeverPredicts().fit(X, y), X, **keywords)
 
 
-def test_more_than_two_classes_is_an_error(data):
-    X, _, race = data
-    model = LogisticRegression().fit(X, np.arange(900) % 3)
-    with pytest.raises(ValueError, match=r"classes \[0, 1, 2\], but expected two classes"):
-        fairness_report(model, X, np.arange(900) % 3, sensitive_features=race)
+def test_a_single_class_is_an_error(data):
+    X, y, race = data
+    model = StubPruner().fit(X, np.full(900, "no"))
+    with pytest.raises(ValueError, match=r"classes \['no'\], but expected two or more"):
+        fairness_report(model, X, np.full(900, "no"), sensitive_features=race)
 
 
 @pytest.mark.parametrize(
@@ -554,7 +1017,7 @@ def test_print_holds_the_numbers(data, report):
         for metric in RATE_FUNCTIONS:
             dense, pruned = (report.by_group.loc[group, (metric, n)] for n in ("dense", "pruned"))
             assert f"{dense:.3f}→{pruned:.3f}" in lines[group]
-    for gap in _GAPS:
+    for gap in GAPS:
         row = report.differences.loc[gap]
         assert f"{row.dense:.3f}→{row.pruned:.3f}" in text
         assert f"{row.low:.3f} to {row.high:.3f}" in text
@@ -568,6 +1031,56 @@ def test_print_fits_a_terminal_with_long_names(data):
     long = pd.DataFrame({"race": race, "region": np.where(X[:, 2] > 0, "x" * 20, "South Sea " * 4)})
     text = str(fairness_report(StubPruner().fit(X, y), X, y, sensitive_features=long))
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_print_of_three_classes_in_strata(data, grades, region):
+    X, _, race = data
+    report = fairness_report(
+        ThreeClasses().fit(X, grades),
+        X,
+        grades,
+        sensitive_features={"race": race},
+        control_features={"region": region},
+    )
+    text = str(report)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0] == (
+        "Fairness report: 900 rows, 4 groups by race within strata of region, 3 classes"
+    )
+    # A line for each stratum above its groups, in the table of all classes and of each.
+    assert lines.count("  North") == 4
+    assert sum(line.startswith("    White") for line in lines) == 3 * 4
+    for label in ("bad", "fair", "good"):
+        assert f"Class '{label}' against the rest (dense→pruned)" in lines
+        [line] = [line for line in lines if line.startswith(f"  '{label}'") and "→" in line]
+        gap = report.by_class.loc[label, "equalized_odds_difference"]
+        assert f"{gap['dense']:.3f}→{gap['pruned']:.3f}" in line
+    rates = report.by_group.loc[("South", "Black"), ("true_positive_rate", "fair")]
+    assert f"{rates['dense']:.3f}→{rates['pruned']:.3f}" in text
+    page = report._repr_html_()
+    assert page.count("<table") == 6
+    assert "→".join(f"{v:.3f}" for v in rates) in page
+
+
+def test_print_of_long_names_in_strata_fits_a_terminal(data, grades):
+    X, _, race = data
+    long = {"race": np.char.add(race, " of the South Sea" * 5), "of a very long name " * 6: race}
+    y = np.char.add(grades, " and more or less" * 3)
+    text = str(
+        fairness_report(
+            ThreeClasses().fit(X, y), X, y, sensitive_features=long, control_features=X[:, 2] > 0
+        )
+    )
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_notes_name_the_first_few_and_count_the_rest(data):
+    X, y, _ = data
+    many = np.arange(900) % 40
+    report = fairness_report(StubPruner().fit(X, y), X, y, sensitive_features=many)
+    [note] = [note for note in report.notes if note.startswith("Too small")]
+    assert note.endswith("; and 32 more.")
 
 
 def test_html_escapes_and_runs_no_script(data):
@@ -584,7 +1097,7 @@ def test_html_escapes_and_runs_no_script(data):
 def test_html_holds_the_numbers_and_the_notes(report):
     page = report._repr_html_()
     assert page.count("<table") == 2
-    for gap in _GAPS:
+    for gap in GAPS:
         assert f"{report.differences.loc[gap, 'pruned']:.3f}" in page
     assert page.count("<li>") == len(report.notes)
 

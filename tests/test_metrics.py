@@ -1,0 +1,143 @@
+"""Tests of noise floors with strata and several classes, against row-by-row simulations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fairprune_sk import metrics
+from fairprune_sk.metrics import GAPS, noise_floor
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    """Draw true and predicted labels of three classes, group and stratum of 1,200 rows."""
+    rng = np.random.RandomState(0)
+    y_true = rng.choice(["bad", "fair", "good"], 1200, p=[0.5, 0.3, 0.2])
+    y_pred = np.where(rng.uniform(size=1200) < 0.6, y_true, rng.permutation(y_true))
+    group = rng.choice(["a", "b", "c"], 1200, p=[0.6, 0.3, 0.1])
+    stratum = np.where(rng.uniform(size=1200) < 0.7, "large", "small")
+    return y_true, y_pred, group, stratum
+
+
+def simulated_gaps(y_true, y_pred, group, stratum, metric, n_draws=300):
+    """Gaps after whole labels are redrawn from the rows of all groups, in plain loops.
+
+    Of rates that condition on the true label, rows are redrawn within it.
+    """
+    rng = np.random.RandomState(1)
+    given = y_true if metric != "demographic_parity_difference" else np.zeros(len(y_true))
+    largest = []
+    for _ in range(n_draws):
+        gaps = []
+        for s in np.unique(stratum):
+            drawn = y_pred.copy()
+            for value in np.unique(given):
+                rows = np.flatnonzero((given == value) & (stratum == s))
+                drawn[rows] = y_pred[rng.choice(rows, len(rows))]
+            for label in np.unique(y_true):
+                event = y_true == label if metric != "demographic_parity_difference" else True
+                rates = [
+                    np.mean(drawn[event & (stratum == s) & (group == g)] == label)
+                    for g in np.unique(group)
+                ]
+                gaps.append(np.ptp(rates))
+        largest.append(max(gaps))
+    return np.array(largest)
+
+
+@pytest.mark.parametrize("strata", [False, True])
+@pytest.mark.parametrize(
+    "metric", ["demographic_parity_difference", "equal_opportunity_difference"]
+)
+def test_noise_floor_equals_a_simulation(predictions, metric, strata):
+    y_true, y_pred, group, stratum = predictions
+    floor = noise_floor(
+        y_true,
+        y_pred,
+        sensitive_features=group,
+        control_features=stratum if strata else None,
+        metric=metric,
+    )
+    within = stratum if strata else np.full(1200, "all")
+    expected = simulated_gaps(y_true, y_pred, group, within, metric)
+    assert floor == pytest.approx(expected.mean(), abs=4 * expected.std() / np.sqrt(300))
+
+
+def test_false_positive_rates_of_several_classes_are_nearly_exact():
+    # Same mix of classes in each group: the labels of all rows can be redrawn at once.
+    rng = np.random.RandomState(0)
+    y_true, group = np.repeat([0, 1, 2], 400), np.tile(["a", "b"], 600)
+    chance = np.array([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]]).cumsum(1)
+    floors, gaps = [], []
+    for draw in range(400):
+        y_pred = (rng.uniform(size=(1200, 1)) > chance[y_true]).sum(1)
+        gaps.append(
+            max(
+                np.ptp([np.mean(y_pred[(y_true != k) & (group == g)] == k) for g in ("a", "b")])
+                for k in range(3)
+            )
+        )
+        if draw < 5:
+            floors.append(
+                noise_floor(
+                    y_true,
+                    y_pred,
+                    sensitive_features=group,
+                    metric="false_positive_rate_difference",
+                )
+            )
+    assert np.mean(floors) == pytest.approx(np.mean(gaps), rel=0.1)
+
+
+def test_labels_of_any_kind_with_a_positive_label(predictions):
+    y_true, y_pred, group, _ = predictions
+    positive = [(y == "good").astype(int) for y in (y_true, y_pred)]
+    for metric in list(GAPS)[:4]:
+        floor = noise_floor(
+            y_true, y_pred, sensitive_features=group, metric=metric, positive_label="good"
+        )
+        assert floor == noise_floor(*positive, sensitive_features=group, metric=metric)
+    words = [np.where(p, "yes", "no") for p in positive]
+    floor = noise_floor(*words, sensitive_features=group, positive_label="yes")
+    assert floor == noise_floor(*positive, sensitive_features=group)
+
+
+def test_labels_without_a_positive_row_have_no_floor():
+    zeros = np.zeros(8, dtype=int)
+    sex = list("fmfmfmfm")
+    assert np.isnan(noise_floor(zeros, zeros, sensitive_features=sex))
+    floor = noise_floor(zeros, zeros, sensitive_features=sex, metric="accuracy_difference")
+    assert floor == 0.0
+
+
+def test_rows_without_a_group_do_not_count(predictions):
+    y_true, y_pred, group, stratum = predictions
+    known = group != "c"
+    floor = noise_floor(
+        y_true,
+        y_pred,
+        sensitive_features=pd.Series(group).where(known),
+        control_features=stratum,
+        missing_sensitive="ignore",
+    )
+    assert floor == noise_floor(
+        y_true[known],
+        y_pred[known],
+        sensitive_features=group[known],
+        control_features=stratum[known],
+    )
+    named = noise_floor(
+        y_true,
+        y_pred,
+        sensitive_features=pd.Series(group).where(known),
+        missing_sensitive="group",
+    )
+    assert named == pytest.approx(noise_floor(y_true, y_pred, sensitive_features=group), rel=0.05)
+
+
+def test_draws_in_chunks_are_the_same_draws(predictions, monkeypatch):
+    y_true, y_pred, group, stratum = predictions
+    arguments = {"sensitive_features": group, "control_features": stratum}
+    floor = noise_floor(y_true, y_pred, **arguments)
+    monkeypatch.setattr(metrics, "_CHUNK", 1000)
+    assert noise_floor(y_true, y_pred, **arguments) == pytest.approx(floor, rel=1e-12)
