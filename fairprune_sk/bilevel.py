@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairprune_sk.granularity import Granularity, prunable_parameters
+from fairprune_sk.granularity import Layout, prunable_parameters
 from fairprune_sk.importance import IMPORTANCES
 from fairprune_sk.objective import FairnessState, FairnessTerm
 
@@ -43,7 +43,8 @@ class Problem:
         ``evaluate(parameters, batch)`` gives the logits of the network with these parameters,
         shape (n, n_columns), and the mean loss.
     fairness : FairnessTerm or None
-    granularity : Granularity
+    layout : Layout
+        What can be removed.
     sparsity : float
     start : Start, optional
         Where an earlier run ended, to go on from there.
@@ -52,7 +53,7 @@ class Problem:
     module: nn.Module
     evaluate: Callable[[dict[str, Tensor], Any], tuple[Tensor, Tensor]]
     fairness: FairnessTerm | None
-    granularity: Granularity
+    layout: Layout
     sparsity: float
     start: Start | None = None
 
@@ -65,8 +66,10 @@ class BilevelState:
     ----------
     weights : dict of nn.Parameter
         Every parameter of the module; those without ``requires_grad`` are masked, not trained.
-    scores, masks : dict of Tensor
-        For each prunable parameter: scores in [0, 1], and their projection, True keeps.
+    scores : dict of Tensor
+        Scores in [0, 1] of what can be removed.
+    masks : dict of Tensor
+        Their projection, for each prunable parameter; True keeps.
     fairness : FairnessState or None
     """
 
@@ -139,7 +142,7 @@ class BilevelSolver:
     weight_decay : float or "auto"
         Of AdamW, on all weights. "auto" is 70,000 / n for n rows, between 2 and 5: the fewer
         the rows, the less a gap that vanished in training says about other rows, and the more
-        the weights must be held back.
+        the weights must be held back. For neurons it is a tenth of that.
     mask_momentum : float
         Momentum of the gradient descent on the scores.
     """
@@ -199,31 +202,33 @@ class BilevelSolver:
         """State before the first step: every weight kept, scores from the importance."""
         weights = dict(problem.module.named_parameters())
         prunable = {n: p.detach() for n, p in prunable_parameters(problem.module).items()}
-        scores = {n: nn.Parameter(s) for n, s in IMPORTANCES[self.importance](prunable).items()}
+        scores = problem.layout.scores(IMPORTANCES[self.importance](prunable))
         masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in prunable.items()}
         fairness = None
         if problem.fairness is not None:
             multipliers = None if problem.start is None else problem.start.multipliers
             like = next(iter(weights.values())).new_zeros(1)
             fairness = problem.fairness.init(like, multipliers)
-        return BilevelState(weights, scores, masks, fairness)
+        parameters = {name: nn.Parameter(score) for name, score in scores.items()}
+        return BilevelState(weights, parameters, masks, fairness)
 
     def optimizers(
-        self, state: BilevelState, lr: float, mask_lr: float, n_rows: int
+        self, problem: Problem, state: BilevelState, lr: float, mask_lr: float, n_rows: int
     ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         """Optimisers of the lower and of the upper level."""
         decay = self.weight_decay
         if decay == "auto":
-            decay = min(max(70_000 / n_rows, 2.0), 5.0)
+            decay = min(max(70_000 / n_rows, 2.0), 5.0) * problem.layout.weight_decay_factor
         trained = [weight for weight in state.weights.values() if weight.requires_grad]
-        lower = torch.optim.AdamW(trained, lr=lr, weight_decay=float(decay), fused=True)
+        rate = lr * problem.layout.lr_factor
+        lower = torch.optim.AdamW(trained, lr=rate, weight_decay=float(decay), fused=True)
         upper = torch.optim.SGD(state.scores.values(), lr=mask_lr, momentum=self.mask_momentum)
         return lower, upper
 
     def project(self, problem: Problem, state: BilevelState, sparsity: float) -> BilevelState:
         """Masks that keep the weights with the largest scores."""
         scores = {name: score.detach() for name, score in state.scores.items()}
-        return replace(state, masks=problem.granularity.project(scores, sparsity))
+        return replace(state, masks=problem.layout.project(scores, sparsity))
 
     def gradients(
         self, problem: Problem, state: BilevelState, batch: Any, frozen: bool
@@ -269,23 +274,28 @@ class BilevelSolver:
             upper = torch.autograd.grad(seen["upper"], leaves, materialize_grads=True)
         with torch.no_grad():
             if not frozen:
-                self._set_score_gradients(state, dict(zip(z, upper, strict=True)))
+                self._set_score_gradients(problem, state, dict(zip(z, upper, strict=True)))
             for (name, weight), grad in zip(state.weights.items(), lower, strict=True):
                 if weight.requires_grad:
                     weight.grad = grad.mul_(state.masks[name]) if name in state.masks else grad
         return state, {"loss": loss.detach(), "y_pred": logits.detach()}
 
-    def _set_score_gradients(self, state: BilevelState, grads: dict[str, Tensor]) -> None:
+    def _set_score_gradients(
+        self, problem: Problem, state: BilevelState, grads: dict[str, Tensor]
+    ) -> None:
         gamma = self.gamma if self.implicit_gradient == "closed_form" else None
-        gradients = [
-            mask_gradient(state.weights[name], state.masks[name], grads[name], gamma)
-            for name in state.scores
-        ]
-        n_weights = sum(gradient.numel() for gradient in gradients)
+        by_name = problem.layout.score_gradients(
+            {
+                name: mask_gradient(state.weights[name], mask, grads[name], gamma)
+                for name, mask in state.masks.items()
+            }
+        )
+        gradients = [by_name[name] for name in state.scores]
+        n_scores = sum(gradient.numel() for gradient in gradients)
         norm = torch.linalg.vector_norm(
             torch.stack([torch.linalg.vector_norm(g) for g in gradients])
         )
-        unit = (norm / n_weights**0.5).clamp_min(1e-30)
+        unit = (norm / n_scores**0.5).clamp_min(1e-30)
         for score, gradient in zip(state.scores.values(), gradients, strict=True):
             score.grad = gradient.div_(unit)
 

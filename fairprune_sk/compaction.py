@@ -1,11 +1,14 @@
-"""From a masked network to a plain one."""
+"""From a masked network to a plain one, and from there to a smaller one."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fairprune_sk.units import Units, cut, find_units
 
 
 def compact(module: nn.Module, masks: dict[str, Tensor]) -> nn.Module:
@@ -28,6 +31,126 @@ def compact(module: nn.Module, masks: dict[str, Tensor]) -> nn.Module:
         for name, mask in masks.items():
             parameters[name].mul_(mask.to(parameters[name].device))
     return network.eval()
+
+
+def shrink(network: nn.Module, X: Any) -> nn.Module:
+    """Cut out of a network what its zero weights have made useless, in place.
+
+    A unit that nobody reads goes. So does one that reads nothing: what it then puts out is a
+    constant, which moves into the biases of the layers that read it. One may leave another
+    without purpose, so this goes on until nothing is left to cut; each layer keeps one unit.
+    Predictions stay the same, up to rounding.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode. One with a method ``drop_unread_inputs`` is asked to do that as well.
+    X : Tensor of shape (n, ...), or dict of them
+        A few rows that it takes, on its device.
+
+    Returns
+    -------
+    nn.Module
+        The same network.
+    """
+    while True:
+        try:
+            units = find_units(network, X)
+        except ValueError:  # what cannot be traced cannot be cut, and works as it is
+            return network
+        with torch.no_grad():
+            _fold_constants(network, units, X)
+        gone = _norms(network, units, "in") == 0.0
+        # The last unit of a layer stays, whatever it does.
+        for layer in range(int(units.layer_of_unit.max()) + 1 if units.n_units else 0):
+            members = (units.layer_of_unit == layer).nonzero().flatten()
+            if gone[members].all():
+                gone[members[0]] = False
+        if not gone.any():
+            break
+        cut(network, units, ~gone)
+    if hasattr(network, "drop_unread_inputs"):
+        network.drop_unread_inputs()
+    return network
+
+
+def _channel_weights(layer: Any, side: str) -> Tensor | None:
+    """Weights by channel, shape (n_channels, ...); None for a layer without weight matrix."""
+    weight = getattr(layer, "weight", None)
+    if weight is None or weight.ndim < 2:
+        return None
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    if (side == "out") != transposed:
+        return weight
+    channels = weight.transpose(0, 1)
+    # In a grouped convolution each input channel of the weight stands for one of every group.
+    return channels.repeat(getattr(layer, "groups", 1), *[1] * (weight.ndim - 1))
+
+
+def _norms(network: nn.Module, units: Units, side: str) -> Tensor:
+    """Sum of the absolute weights on one side of each unit, shape (n_units,)."""
+    layers = dict(network.named_modules())
+    total = torch.zeros(units.n_units, dtype=torch.float64)
+    for piece in units.slices:
+        weight = _channel_weights(layers[piece.layer], piece.side)
+        if piece.side != side or weight is None:
+            continue
+        sizes = weight.detach().abs().flatten(1).sum(1).double().cpu()
+        inside = piece.unit >= 0
+        total.index_add_(0, piece.unit[inside], sizes[inside])
+    return total
+
+
+def _fold_constants(network: nn.Module, units: Units, X: Any) -> None:
+    """Move what units without inputs put out into the biases of those who read it."""
+    constant = (_norms(network, units, "out") == 0.0) & (_norms(network, units, "in") > 0.0)
+    if not constant.any():
+        return
+    layers = dict(network.named_modules())
+    readers = [piece for piece in units.slices if piece.side == "in"]
+    values = _inputs(network, [layers[piece.layer] for piece in readers], X)
+    foldable = constant.clone()
+    for piece, value in zip(readers, values, strict=True):
+        # A convolution pads with zeros, which are no constant; a layer without bias has no place.
+        layer = layers[piece.layer]
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            continue
+        nonzero = (piece.unit >= 0) & (value != 0.0).cpu()
+        foldable[piece.unit[nonzero]] = False
+    for piece, value in zip(readers, values, strict=True):
+        layer = layers[piece.layer]
+        channels = ((piece.unit >= 0) & foldable[piece.unit]).nonzero().flatten()
+        if not len(channels):
+            continue
+        channels = channels.to(value.device)
+        if isinstance(layer, nn.Linear):
+            if layer.bias is not None:
+                layer.bias += layer.weight[:, channels] @ value[channels]
+            layer.weight[:, channels] = 0.0
+        else:
+            per_group = layer.in_channels // layer.groups
+            layer.weight[:, channels % per_group] = 0.0
+
+
+def _inputs(network: nn.Module, layers: list[Any], X: Any) -> list[Tensor]:
+    """Value of each input channel of some layers, at one place of one row."""
+    seen: dict[nn.Module, Tensor] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda m, args: seen.__setitem__(m, args[0]))
+        for layer in layers
+    ]
+    try:
+        network(**X) if isinstance(X, dict) else network(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        seen[layer].reshape(-1, layer.in_features)[0]
+        if isinstance(layer, nn.Linear)
+        # The middle of a channel, since its rim may have been padded.
+        else seen[layer][0].flatten(1)[:, seen[layer][0, 0].numel() // 2]
+        for layer in layers
+    ]
 
 
 def reached_sparsity(masks: dict[str, Tensor]) -> float:

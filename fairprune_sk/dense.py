@@ -9,26 +9,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.callbacks import Callback, LRScheduler
 from skorch.dataset import get_len
+from skorch.history import History
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from fairprune_sk.outputs import class_logits, device_of, forward
+from fairprune_sk.outputs import class_logits, device_of, evaluating, forward
 from fairprune_sk.training import (
     BinaryNet,
     MulticlassNet,
     ResidentIterator,
     ResidentTable,
     log_loss,
+    main_output,
     on_device,
     plain,
     take,
     train,
     weighted_loss,
+    writable,
 )
 
 
@@ -62,9 +65,9 @@ def check_estimator(
         network = clone(estimator)
     else:
         network = _build_module(estimator, X, len(classes))
-    _check_output(module_of(network), X, len(classes))
     if isinstance(network, NeuralNet):
-        _check_criterion(network, classes, sample_weight)
+        _check_net(network, classes, sample_weight)
+    _check_output(network, X, len(classes))
     return network
 
 
@@ -110,7 +113,7 @@ def fit_dense(
         if getattr(network, "initialized_", False):
             return network
         labels = y.astype(np.float32 if isinstance(network, NeuralNetBinaryClassifier) else y.dtype)
-        return train(network, X, labels, sample_weight=sample_weight, callback=callback)
+        return train(network, writable(X), labels, sample_weight=sample_weight, callback=callback)
     n = len(y)
     batch_size = int(np.clip(n // 128, 256, 8192))
     steps = -(-n // batch_size)
@@ -155,21 +158,28 @@ def objective_loss(
     Returns
     -------
     callable
-        From the module's output and the rows' columns ("y", "sample_weight") to the mean loss.
+        From the module's output (all of several) and the rows' columns ("y", "sample_weight") to
+        the mean loss.
     """
     if isinstance(net, (BinaryNet, MulticlassNet)):
         return lambda output, columns: log_loss(class_logits(output, probabilities), columns)
-    # A net of its own, with the criterion on the device: the user's stays where it is.
+    # A net of its own, with the criterion on the device, and a batch for what `get_loss` may
+    # record: the user's net stays as it is.
     own = object.__new__(type(net))
     own.__dict__.update(net.__dict__)
     own.__dict__["criterion_"] = copy.deepcopy(plain(net.criterion_)).to(device)
     own.__dict__["device"] = device
+    own.__dict__["history_"] = History()
+    own.history.new_epoch()
+    own.history.new_batch()
     binary = isinstance(net, NeuralNetBinaryClassifier)
 
-    def loss(output: Tensor, columns: dict[str, Tensor]) -> Tensor:
+    def loss(output: Any, columns: dict[str, Tensor]) -> Tensor:
         y = columns["y"]
         if binary:
-            output, y = output.reshape(-1), y.to(output.dtype)
+            flat = main_output(output).reshape(-1)
+            output = (flat, *output[1:]) if isinstance(output, tuple) else flat
+            y = y.to(flat.dtype)
         if "sample_weight" in columns:
             return weighted_loss(
                 own, own.get_loss, output, y, columns["sample_weight"], training=True
@@ -226,44 +236,65 @@ def _build_module(estimator: Any, X: Any, n_classes: int) -> nn.Module:
         ) from error
 
 
-def _check_output(module: nn.Module, X: Any, n_classes: int) -> None:
-    """Refuse, before training, a module whose output does not fit the classes."""
+def _check_output(network: nn.Module | NeuralNet, X: Any, n_classes: int) -> None:
+    """Refuse, before training, a module whose output does not fit the classes or the loss."""
     n = min(2, get_len(X))
-    output = _try(module, take(X, slice(0, n)))
+    output = _try(module_of(network), X)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    expected = [(n,), (n, 1), (n, 2)] if n_classes == 2 else [(n, n_classes)]
+    by_row, by_class = [(n,), (n, 1)], [(n, n_classes)]
+    if isinstance(network, NeuralNetBinaryClassifier):
+        expected, words = by_row, "one logit for each row"
+    elif n_classes == 2 and not (isinstance(network, NeuralNet) and _needs_each_class(network)):
+        expected, words = by_row + by_class, "one logit for each row, or one for each class of y"
+    else:
+        expected, words = by_class, f"{n_classes} logits for each row, one for each class of y"
     if shape not in expected:
         raise ValueError(
-            f"Got a module whose output for {n} rows has shape {shape}, but expected "
-            + (
-                "one logit for each row, or one for each of the two classes."
-                if n_classes == 2
-                else f"{n_classes} logits for each row, one for each class of y."
-            )
+            f"Got a module whose output for {n} rows has shape {shape}, but expected {words}."
         )
 
 
+def _needs_each_class(net: NeuralNet) -> bool:
+    return isinstance(plain(_initialized(net).criterion_), (nn.NLLLoss, nn.CrossEntropyLoss))
+
+
 def _n_outputs(module: nn.Module, X: Any) -> int:
-    output = _try(module, take(X, slice(0, 2)))
+    output = _try(module, X)
     return 1 if output.ndim == 1 else output.shape[1]
 
 
 def _try(module: nn.Module, X: Any) -> Any:
-    """Output of a module in evaluation mode for a few rows."""
-    training = module.training
-    module.eval()
-    with torch.no_grad():
-        output = forward(module, on_device(X, device_of(module)))
-    module.train(training)
-    return output
-
-
-def _check_criterion(net: NeuralNet, classes: np.ndarray, sample_weight: Any) -> None:
-    if isinstance(net, NeuralNetBinaryClassifier) and len(classes) > 2:
+    """Output of a module in evaluation mode for the first two rows."""
+    try:
+        with evaluating(module):
+            few = on_device(take(X, slice(0, 2)), device_of(module))
+            return main_output(forward(module, few))
+    except Exception as error:
+        inputs = f"inputs {list(X)}" if isinstance(X, Mapping) else f"X of shape {X.shape}"
         raise ValueError(
-            f"Got a NeuralNetBinaryClassifier, but y has {len(classes)} classes: expected a "
-            "NeuralNetClassifier with a logit for each."
+            f"Got {inputs}, but the forward of {type(module).__name__} fails on the first rows: "
+            f"{error}"
+        ) from error
+
+
+def _check_net(net: NeuralNet, classes: np.ndarray, sample_weight: Any) -> None:
+    if not is_classifier(net):
+        raise ValueError(
+            f"Got a skorch {type(net).__name__}, but expected a NeuralNetClassifier or "
+            "NeuralNetBinaryClassifier."
         )
+    if isinstance(net, NeuralNetBinaryClassifier):
+        if len(classes) > 2:
+            raise ValueError(
+                f"Got a NeuralNetBinaryClassifier, but y has {len(classes)} classes: expected a "
+                "NeuralNetClassifier with a logit for each."
+            )
+        if net.threshold != 0.5:
+            raise ValueError(
+                f"Got a NeuralNetBinaryClassifier with threshold={net.threshold}, but expected "
+                "0.5: that is the decision whose fairness is held. Wrap FairPruner in "
+                "scikit-learn's FixedThresholdClassifier to decide otherwise."
+            )
     criterion = plain(_initialized(net).criterion_)
     if sample_weight is not None and not hasattr(criterion, "reduction"):
         raise ValueError(

@@ -18,7 +18,7 @@ from fairprune_sk.constraints import Cells, cell_bound, hard_outcome
 from fairprune_sk.dense import objective_loss
 from fairprune_sk.encoding import is_number
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning
-from fairprune_sk.granularity import GRANULARITIES, Granularity, prunable_parameters
+from fairprune_sk.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
 from fairprune_sk.objective import FairnessTerm
 from fairprune_sk.outputs import class_logits, forward
 from fairprune_sk.pruning import Candidate, PruningNet
@@ -75,28 +75,42 @@ def merge_repeated_rows(
     return index, None if (total == total[0]).all() else total
 
 
-def check_sparsity(sparsity: float, granularity: str | Granularity, module: nn.Module) -> None:
-    """Refuse a sparsity that a network cannot reach.
+def layout_of(granularity: str | Granularity, module: nn.Module, X: Any, sparsity: float) -> Layout:
+    """Look at what can be removed from a network, and refuse a sparsity that it cannot reach.
+
+    Parameters
+    ----------
+    granularity : str or Granularity
+    module : nn.Module
+    X : Tensor of shape (n, ...), or dict of them
+        A few rows, on the module's device.
+    sparsity : float
+
+    Returns
+    -------
+    Layout
 
     Raises
     ------
     ValueError
-        If it cannot, with the largest that it can; or if there is nothing to prune.
+        If the sparsity is out of reach, with the smallest or largest that is not; or if there
+        is nothing to prune.
     """
-    shapes = {name: p.shape for name, p in prunable_parameters(module).items()}
-    if not shapes:
+    if not prunable_parameters(module):
         raise ValueError(f"Got {type(module).__name__} without a weight matrix to prune.")
-    largest = granularity_of(granularity).max_sparsity(shapes)
-    if sparsity > largest:
+    chosen = GRANULARITIES[granularity] if isinstance(granularity, str) else granularity
+    layout = chosen.layout(module, X)
+    if sparsity > layout.max_sparsity:
         raise ValueError(
             f"Got sparsity={sparsity!r}, but with granularity={granularity!r} this network allows "
-            f"at most {largest:.4f}: every layer keeps at least one unit."
+            f"at most {layout.max_sparsity:.4f}: every layer keeps at least one unit."
         )
-
-
-def granularity_of(granularity: str | Granularity) -> Granularity:
-    """Return the granularity of a name, or the object itself."""
-    return GRANULARITIES[granularity]() if isinstance(granularity, str) else granularity
+    if sparsity < layout.min_sparsity:
+        raise ValueError(
+            f"Got sparsity={sparsity!r}, but granularity={granularity!r} alone removes "
+            f"{layout.min_sparsity:g}: ask for that sparsity or a larger one."
+        )
+    return layout
 
 
 def fairness_term(
@@ -137,6 +151,7 @@ def fairness_term(
 def pruning_net(
     settings: Any,
     module: nn.Module,
+    layout: Layout,
     dense: NeuralNet,
     probabilities: bool,
     table: ResidentTable,
@@ -152,6 +167,8 @@ def pruning_net(
         For its parameters.
     module : nn.Module
         The network to prune, of its own, on the device of the table.
+    layout : Layout
+        What can be removed from it.
     dense : NeuralNet
         The trained net whose loss is used.
     probabilities : bool
@@ -192,7 +209,7 @@ def pruning_net(
             module,
             evaluate,
             fairness,
-            granularity_of(settings.granularity),
+            layout,
             float(settings.sparsity),
             start,
         ),

@@ -55,6 +55,14 @@ class ColumnEncoding(nn.Module):
         )
         self.register_buffer("category", torch.tensor([float(code) for _, code in categories]))
 
+    def keep(self, kept: Tensor) -> None:
+        """Keep some of the encoded inputs: a mask of shape (n_outputs,)."""
+        numeric, categories = kept.split([len(self.low), len(self.category)])
+        for name in ("numeric_column", "low", "width"):
+            setattr(self, name, getattr(self, name)[numeric])
+        for name in ("category_column", "category"):
+            setattr(self, name, getattr(self, name)[categories])
+
     @property
     def n_outputs(self) -> int:
         """Number of encoded inputs."""
@@ -106,6 +114,16 @@ class TabularNetwork(nn.Module):
             width = units
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(width, n_outputs)
+
+    @torch.no_grad()
+    def drop_unread_inputs(self) -> None:
+        """Take the encoded inputs that no weight reads any more out of encoding and first layer."""
+        first = next(layer for layer in self.modules() if isinstance(layer, nn.Linear))
+        kept = first.weight.any(dim=0)
+        kept[0] |= ~kept.any()
+        self.encoding.keep(kept)
+        first.weight = nn.Parameter(first.weight[:, kept])
+        first.in_features = int(kept.sum())
 
     def forward(self, X: Tensor) -> Tensor:
         """Logits of shape (n, n_outputs) for encoded columns of shape (n, n_columns)."""

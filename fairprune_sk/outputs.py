@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +11,14 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fairprune_sk.training import EVALUATION_ROWS, ResidentIterator, ResidentTable, on_device, plain
+from fairprune_sk.training import (
+    EVALUATION_ROWS,
+    ResidentIterator,
+    ResidentTable,
+    main_output,
+    on_device,
+    plain,
+)
 
 # A few rows go through other kernels (a single one is a matrix times a vector), with other
 # rounding: they are evaluated together with copies, so that a row's prediction does not depend
@@ -18,8 +26,8 @@ from fairprune_sk.training import EVALUATION_ROWS, ResidentIterator, ResidentTab
 FEWEST_ROWS = 32
 
 
-def forward(module: nn.Module, X: Any, parameters: dict[str, Tensor] | None = None) -> Tensor:
-    """Call a module on an array or a dict of inputs; the first of several outputs counts.
+def forward(module: nn.Module, X: Any, parameters: dict[str, Tensor] | None = None) -> Any:
+    """Call a module on an array or a dict of inputs.
 
     Parameters
     ----------
@@ -31,14 +39,26 @@ def forward(module: nn.Module, X: Any, parameters: dict[str, Tensor] | None = No
 
     Returns
     -------
-    Tensor of shape (n, ...)
+    Tensor of shape (n, ...), or tuple
+        Of several outputs the first predicts; a net's own loss may read them all.
     """
     args, kwargs = ((), dict(X)) if isinstance(X, Mapping) else ((X,), {})
     if parameters is None:
-        output = module(*args, **kwargs)
-    else:
-        output = functional_call(module, parameters, args, kwargs)
-    return output[0] if isinstance(output, tuple) else output
+        return module(*args, **kwargs)
+    return functional_call(module, parameters, args, kwargs)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a while, without gradients."""
+    modes = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, training in modes.items():
+            layer.training = training
 
 
 def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
@@ -64,20 +84,17 @@ def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
         return False
     module = plain(net.module_)
     X, _ = table.rows(slice(0, FEWEST_ROWS))
-    training = module.training
-    module.eval()
-    with torch.no_grad():
-        output = forward(module, on_device(X, device_of(module)))
-    module.train(training)
+    with evaluating(module):
+        output = main_output(forward(module, on_device(X, device_of(module))))
     return bool((output >= 0).all())
 
 
-def class_logits(output: Tensor, probabilities: bool) -> Tensor:
+def class_logits(output: Any, probabilities: bool) -> Tensor:
     """Logits by class from the output of a module.
 
     Parameters
     ----------
-    output : Tensor of shape (n,), (n, 1) or (n, n_classes)
+    output : Tensor of shape (n,), (n, 1) or (n, n_classes), or tuple with it as the first
     probabilities : bool
         Whether the outputs are probabilities.
 
@@ -86,6 +103,7 @@ def class_logits(output: Tensor, probabilities: bool) -> Tensor:
     Tensor of shape (n, n_columns)
         One column, the positive class, where there are two classes, otherwise one for each.
     """
+    output = main_output(output)
     output = output.unsqueeze(-1) if output.ndim == 1 else output
     tiny = torch.finfo(output.dtype).tiny
     if output.shape[1] == 1:
@@ -125,8 +143,7 @@ def _over(table: ResidentTable, module: nn.Module, function: Callable[[Any], Ten
     if n < FEWEST_ROWS:
         X, _ = table.rows(torch.arange(FEWEST_ROWS) % n)
         table = ResidentTable(X)
-    module.eval()
-    with torch.no_grad():
+    with evaluating(module):
         batches = ResidentIterator(table, EVALUATION_ROWS)
         parts = [function(on_device(X, device)).cpu() for X, _ in batches]
     return torch.cat(parts)[:n]

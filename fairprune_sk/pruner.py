@@ -36,15 +36,15 @@ from torch import Tensor, nn
 
 from fairprune_sk.bilevel import SOLVERS, BilevelSolver, Start
 from fairprune_sk.callbacks import EpochTasks
-from fairprune_sk.compaction import compact, reached_sparsity
+from fairprune_sk.compaction import compact, reached_sparsity, shrink
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.dense import check_estimator, fit_dense, module_of
 from fairprune_sk.encoding import TableEncoder
 from fairprune_sk.fitting import (
     MERGED_ROWS,
-    check_sparsity,
     dense_outcomes,
     fingerprint,
+    layout_of,
     merge_repeated_rows,
     pruning_net,
     resolve_device,
@@ -56,7 +56,7 @@ from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import gives_probabilities, hidden, logits
 from fairprune_sk.pruning import outcome_totals
 from fairprune_sk.requirement import requirement_of
-from fairprune_sk.training import ResidentTable, on_device, plain, seeded, train
+from fairprune_sk.training import ResidentTable, on_device, plain, seeded, take, train
 from fairprune_sk.validation import (
     as_pandas,
     check_cells,
@@ -123,8 +123,11 @@ class FairPruner(
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn; they multiply the sample weights, in the
         loss and in the rates.
-    granularity : {"unstructured"}, default="unstructured"
-        What goes together: single weights.
+    granularity : {"unstructured", "neuron", "2:4", ...} or Granularity, default="unstructured"
+        What goes together: single weights; neurons, filters and attention heads with all that
+        is coupled to them, so that the network becomes physically smaller; or single weights
+        with at most n in each m ("1:2", "2:4", "4:8"). Sparsity counts weights for all of them.
+        Objects of :mod:`fairprune_sk.granularity` have a ``scope`` as well.
     solver : {"bilevel"} or BilevelSolver, default="bilevel"
         The pruning algorithm, with its own hyperparameters.
     max_epochs : int or "auto", default="auto"
@@ -135,7 +138,8 @@ class FairPruner(
         2,048 and the table.
     lr, mask_lr : float, default=0.001 and 0.0003
         Learning rates of the pruning phase: of the weights (AdamW), and of the mask scores, as
-        the change of a score for a gradient of root mean square size.
+        the change of a score for a gradient of root mean square size. The weights
+        of neurons learn at three times this rate.
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of the pruning phase. (Callbacks of scikit-learn: ``set_callbacks``.)
     warm_start : bool, default=False
@@ -164,7 +168,7 @@ class FairPruner(
     dense_estimator_ : skorch net
         The network before pruning.
     network_ : nn.Module
-        The pruned network, a plain module.
+        The pruned network, a plain module: hidden units that do nothing any more are cut out.
     masks_ : dict of Tensor, bool
         True keeps, by parameter name.
     sparsity_ : float
@@ -361,7 +365,7 @@ class FairPruner(
                     "Got a dict X, but the default network takes one table: pass a DataFrame, or "
                     "an estimator whose forward takes these inputs."
                 )
-            return check_inputs(X)
+            return check_inputs(self, X, reset=reset)
         if self.estimator is not None:
             return validate_data(
                 self, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
@@ -451,7 +455,7 @@ class FairPruner(
                 X, seen = encoder.transform(X), encoder.transform(seen)
             network: Any = None
             if warm:
-                module = self.network_
+                module = self._last_network()
             elif encoder is not None:
                 network = module = TabularNetwork(
                     encoder.edges_,
@@ -461,7 +465,9 @@ class FairPruner(
             else:
                 network = check_estimator(self.estimator, X, classes, weight)
                 module = module_of(network)
-            check_sparsity(self.sparsity, self.granularity, module)
+            few, cpu = slice(0, 2), torch.device("cpu")
+            rows = on_device(take(X, few), cpu)
+            layout_of(self.granularity, copy.deepcopy(module).to(cpu), rows, self.sparsity)
             weight = None if weight is None else weight.astype(np.float32)
             table = ResidentTable(
                 on_device(X, device),
@@ -490,7 +496,11 @@ class FairPruner(
             if warm:
                 start = Start(self.sparsity_, self._last_multipliers(conditions, groups))
             module = copy.deepcopy(module if warm else plain(dense.module_)).to(device)
-            net = pruning_net(self, module, dense, probabilities, table, requirement, cells, start)
+            rows, _ = table.rows(few)
+            layout = layout_of(self.granularity, module, rows, self.sparsity)
+            net = pruning_net(
+                self, module, layout, dense, probabilities, table, requirement, cells, start
+            )
             shell = {"classes_": classes, "encoder_": encoder, "_probabilities": probabilities}
 
             def predicting(net: Any) -> dict[str, Any]:
@@ -502,6 +512,8 @@ class FairPruner(
         warn_about(best, requirement, [rows / n for rows in dense_rates], classes)
         network = compact(net.module_, net.state_.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
+        full = copy.deepcopy(network) if self.warm_start else None
+        network = shrink(network, rows)
         masks = {name: mask.cpu() for name, mask in net.state_.masks.items()}
         multipliers = None
         if net.state_.fairness is not None and groups is not None:
@@ -516,6 +528,7 @@ class FairPruner(
             "groups_": groups,
             "dense_estimator_": dense,
             "network_": network,
+            "_masked": full,
             "masks_": masks,
             "sparsity_": reached_sparsity(masks),
             "multipliers_": multipliers,
@@ -524,6 +537,15 @@ class FairPruner(
             "n_iter_": net.step_,
             "_fingerprint": fingerprint(seen),
         }
+
+    def _last_network(self) -> nn.Module:
+        """Network of the last fit in the size of the dense one: sparsities go on from there."""
+        if self._masked is None:
+            raise ValueError(
+                "Got warm_start=True after a fit with warm_start=False, which has kept the small "
+                "network only: set warm_start=True before the first fit."
+            )
+        return self._masked
 
     def _last_multipliers(self, conditions: list[str], groups: Any) -> Tensor | None:
         """Multipliers of the last fit, where they belong to the same cells."""

@@ -120,7 +120,7 @@ class PruningNet(DeferredLosses):
         """Set up the state of both levels, and an optimiser for each."""
         self.state_ = self.solver.init(self.problem)
         self.optimizer_, self.mask_optimizer_ = self.solver.optimizers(
-            self.state_, self.lr, self.mask_lr, self.n_rows
+            self.problem, self.state_, self.lr, self.mask_lr, self.n_rows
         )
         return self
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback
-from skorch.dataset import get_len
+from skorch.dataset import Dataset, get_len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,10 +47,18 @@ def on_device(X: Any, device: torch.device) -> Any:
     if isinstance(X, Mapping):
         return {name: on_device(value, device) for name, value in X.items()}
     if isinstance(X, np.ndarray):
-        # torch shares memory with the array, and does not know arrays that must not be written.
-        X = np.ascontiguousarray(X)
-        X = torch.from_numpy(X if X.flags.writeable else X.copy())
+        X = torch.from_numpy(writable(np.ascontiguousarray(X)))
     return X.to(device)
+
+
+def writable(X: Any) -> Any:
+    """Copy an array, or what a dict holds of them, that must not be written.
+
+    torch shares memory with arrays, and warns of those. DataFrames give them, and memory maps.
+    """
+    if isinstance(X, Mapping):
+        return {name: writable(value) for name, value in X.items()}
+    return X if X.flags.writeable else X.copy()
 
 
 def take(X: Any, index: Any) -> Any:
@@ -128,7 +136,8 @@ class DeferredLosses(NeuralNet):
     """skorch's epoch without a wait for the device in every batch.
 
     ``NeuralNet.run_single_epoch`` reads each loss as a number, which makes the host wait for
-    the GPU; here the losses of an epoch are read together at its end.
+    the GPU; here the losses of an epoch are read together at its end. Callbacks see plain (X, y)
+    batches, without what else is known of the rows.
     """
 
     def run_single_epoch(
@@ -139,17 +148,23 @@ class DeferredLosses(NeuralNet):
             return
         first = len(self.history[-1]["batches"])
         losses, sizes = [], []
-        for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
+        for X, y in iterator:
+            seen = X, (y["y"] if isinstance(y, Mapping) else y)
+            self.notify("on_batch_begin", batch=seen, training=training)
+            step = step_fn((X, y), **fit_params)
             losses.append(step["loss"].detach())
-            sizes.append(get_len(batch[0]))
-            self.notify("on_batch_end", batch=batch, training=training, **step)
+            sizes.append(get_len(X))
+            self.notify("on_batch_end", batch=seen, training=training, **step)
         records = self.history[-1]["batches"][first:]
         for record, loss, size in zip(records, torch.stack(losses).tolist(), sizes, strict=True):
             record[f"{prefix}_loss"] = loss
             record[f"{prefix}_batch_size"] = size
         self.history.record(f"{prefix}_batch_count", len(sizes))
+
+
+def main_output(output: Any) -> Any:
+    """Return the output of a module that predicts: the first of several, as for skorch."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def log_loss(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
@@ -172,11 +187,9 @@ def log_loss(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
 
 
 class _ResidentLoss(DeferredLosses):
-    def get_loss(
-        self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
-    ) -> Tensor:
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         """Cross-entropy, weighted by the rows' sample weights."""
-        return log_loss(y_pred, y_true)
+        return log_loss(main_output(y_pred), y_true)
 
 
 class BinaryNet(_ResidentLoss, NeuralNetBinaryClassifier):
@@ -187,7 +200,7 @@ class MulticlassNet(_ResidentLoss, NeuralNetClassifier):
     """The skorch net that trains a dense network with a logit for each class."""
 
 
-class WeightedDataset(torch.utils.data.Dataset):
+class WeightedDataset(Dataset):
     """A dataset of (X, y) pairs that hands out (X, (y, sample weight)).
 
     Parameters
@@ -220,12 +233,19 @@ class _WeightedLoss(NeuralNet):
 
     def _unweighted(self, iterator: Any) -> Iterator[Any]:
         # Callbacks see plain (X, y) batches, as if there were no weights.
-        for X, (y, weight) in iterator:
-            self._batch_weight = weight
+        for X, y in iterator:
+            # A validation set of the user's own, from predefined_split, has no weights.
+            y, self._batch_weight = y if isinstance(y, (tuple, list)) else (y, None)
             yield X, y
 
     def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> Tensor:
+        if self._batch_weight is None:
+            return super().get_loss(y_pred, y_true, *args, **kwargs)
         return weighted_loss(self, super().get_loss, y_pred, y_true, self._batch_weight, **kwargs)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # What is pickled or copied meanwhile, as by a Checkpoint, is a net of its own class.
+        return object.__new__, (type(self).__bases__[1],), self.__getstate__()
 
 
 def weighted_loss(
@@ -249,6 +269,11 @@ def weighted_loss(
     Returns
     -------
     Tensor of shape ()
+
+    Raises
+    ------
+    ValueError
+        If ``get_loss`` does not give the loss of each row.
     """
     criterion: Any = plain(net.criterion_)
     reduction, criterion.reduction = criterion.reduction, "none"
@@ -256,13 +281,22 @@ def weighted_loss(
         losses = get_loss(y_pred, y_true, **kwargs)
     finally:
         criterion.reduction = reduction
+    if losses.shape[:1] != weight.shape:
+        raise ValueError(
+            f"Got sample_weight or class_weight with a {type(net).__name__} whose loss has shape "
+            f"{tuple(losses.shape)} for {len(weight)} rows, but weights need the loss of each "
+            "row: let get_loss leave the reduction to the criterion, or leave the weights out."
+        )
     weight = weight.to(losses)
-    mean = (losses.flatten(start_dim=1).mean(1) if losses.ndim > 1 else losses) * weight
+    weighted = (losses.flatten(start_dim=1).mean(1) if losses.ndim > 1 else losses) * weight
+    if reduction == "sum":
+        return weighted.sum()
     class_weight = getattr(criterion, "weight", None)
     if isinstance(criterion, (nn.NLLLoss, nn.CrossEntropyLoss)) and class_weight is not None:
         # Their mean divides by the class weights of the batch, not by its size.
-        return mean.sum() / class_weight[y_true.to(class_weight.device)].sum()
-    return mean.mean()
+        total = (class_weight[y_true.to(class_weight.device)] * weight).sum()
+        return weighted.sum() / total.clamp_min(torch.finfo(weight.dtype).tiny)
+    return weighted.mean()
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -312,14 +346,15 @@ def train(
         The same net, trained.
     """
     net.initialize()
+    data = X
     if sample_weight is not None:
-        X = WeightedDataset(net.get_dataset(X, y), sample_weight)
+        data = WeightedDataset(net.get_dataset(X, y), sample_weight)
     if callback is not None:
         net.callbacks_.append(("of_the_fit", callback))
     net.notify("on_train_begin", X=X, y=y)
     with _interrupts() as interrupts, nullcontext() if sample_weight is None else _weighted(net):
         try:
-            net.fit_loop(X, y)
+            net.fit_loop(data, y)
         except KeyboardInterrupt as stop:
             if interrupts or not _raised_by_callback(stop):
                 raise

@@ -77,7 +77,7 @@ def make_problem(constrained=True, sparsity=0.5, n=256, seed=0):
         return logits, F.binary_cross_entropy_with_logits(logits[:, 0], batch[1]["y"])
 
     batch = (X, {"y": y, "cell": cell_codes(constraint, class_columns(y, 1), group, 2)})
-    return Problem(module, evaluate, term, Unstructured(), sparsity), batch
+    return Problem(module, evaluate, term, Unstructured().layout(module), sparsity), batch
 
 
 def gradients(solver, frozen=False, constrained=True):
@@ -198,7 +198,7 @@ def test_frozen_and_unused_parameters_are_masked_but_not_trained():
     solver = BilevelSolver()
     state = solver.project(problem, solver.init(problem), 0.5)
     before = problem.module[0].weight.clone()
-    optimizer, _ = solver.optimizers(state, 0.1, 0.1, 256)
+    optimizer, _ = solver.optimizers(problem, state, 0.1, 0.1, 256)
     state, _ = solver.gradients(problem, state, batch, frozen=False)
     optimizer.step()
     assert torch.equal(problem.module[0].weight, before)

@@ -28,6 +28,7 @@ from fairprune_sk import (
     SmallGroupWarning,
 )
 from fairprune_sk.constraints import CONSTRAINTS, DemographicParity
+from fairprune_sk.granularity import Neuron
 from fairprune_sk.pruning import PruningNet
 
 
@@ -85,16 +86,58 @@ def test_fitted_attributes(fitted, table):
     assert fitted.sparsity_ == fitted.history_[-1, "sparsity"]
 
 
-def test_sparsity_is_counted_in_the_network(fitted):
-    weights = {n: p for n, p in fitted.network_.named_parameters() if p.ndim >= 2}
-    assert weights.keys() == fitted.masks_.keys()
-    total = sum(p.numel() for p in weights.values())
-    zeros = sum(int((p == 0).sum()) for p in weights.values())
-    assert zeros >= sum(int((~m).sum()) for m in fitted.masks_.values())
+def test_sparsity_is_counted_in_weights(fitted):
+    dense = {n: p for n, p in fitted.dense_estimator_.module_.named_parameters() if p.ndim >= 2}
+    assert {n: p.shape for n, p in dense.items()} == {n: m.shape for n, m in fitted.masks_.items()}
+    total = sum(p.numel() for p in dense.values())
     assert 0.9 <= fitted.sparsity_ < 0.9 + 1 / total
-    for name, mask in fitted.masks_.items():
-        assert (weights[name][~mask] == 0).all()
-        assert mask.any()
+    kept = sum(int(m.sum()) for m in fitted.masks_.values())
+    left = sum(int(p.count_nonzero()) for p in fitted.network_.parameters() if p.ndim >= 2)
+    assert left <= kept  # units that did nothing any more have gone as well
+    assert all(mask.any() for mask in fitted.masks_.values())
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "neuron", "2:4", Neuron("global")])
+def test_the_network_is_smaller_and_predicts_what_the_masked_one_does(numbers, granularity):
+    X, y, s = numbers
+    pruner = quick(granularity=granularity, sparsity=0.8, tolerance=1.0, warm_start=True)
+    pruner.fit(X, y, sensitive_features=s)
+    masked = copy.deepcopy(pruner)
+    masked.network_ = pruner._masked  # in the size of the dense network
+    np.testing.assert_allclose(
+        pruner.decision_function(X), masked.decision_function(X), atol=1e-5, rtol=1e-5
+    )
+    sizes = [sum(p.numel() for p in net.parameters()) for net in (pruner.network_, pruner._masked)]
+    assert pruner.sparsity_ >= 0.8
+    if granularity == "neuron":
+        assert sizes[0] < 0.22 * sizes[1]
+        assert all(p.any() for p in pruner.network_.parameters() if p.ndim >= 2)
+    else:
+        assert sizes[0] < sizes[1]
+    again = pickle.loads(pickle.dumps(pruner))
+    np.testing.assert_array_equal(again.predict_proba(X), pruner.predict_proba(X))
+
+
+def test_a_pattern_holds_in_the_masks(numbers):
+    X, y, s = numbers
+    pruner = quick(granularity="2:4", sparsity=0.5, tolerance=1.0)
+    pruner.fit(X, y, sensitive_features=s)
+    for mask in pruner.masks_.values():
+        blocks = torch.nn.functional.pad(mask, (0, -mask.shape[1] % 4)).unflatten(1, (-1, 4))
+        assert int(blocks.sum(-1).max()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("granularity", "sparsity", "message"),
+    [
+        ("neuron", 0.999, r"at most 0\.99\d+: every layer keeps at least one unit"),
+        ("2:4", 0.4, "alone removes 0.5"),
+    ],
+)
+def test_sparsities_out_of_reach_are_refused(numbers, no_training, granularity, sparsity, message):
+    X, y, s = numbers
+    with pytest.raises(ValueError, match=message):
+        quick(granularity=granularity, sparsity=sparsity).fit(X, y, sensitive_features=s)
 
 
 def test_violation_is_the_gap_on_the_training_rows(fitted, table):
@@ -126,7 +169,8 @@ def test_outputs_agree_with_each_other(fitted, table):
     assert (fitted.predict(X) == (proba[:, 1] > 0.5)).all()
     assert fitted.score(X, y[2000:2100]) == (fitted.predict(X) == y[2000:2100]).mean()
     hidden = fitted.transform(X)
-    assert hidden.shape == (100, 128) == (100, len(fitted.get_feature_names_out()))
+    assert hidden.shape == (100, fitted.network_.output.in_features)
+    assert len(fitted.get_feature_names_out()) == hidden.shape[1]
     output = fitted.network_.output
     with torch.no_grad():
         np.testing.assert_allclose(output(torch.from_numpy(hidden))[:, 0], logits, atol=1e-5)

@@ -1,0 +1,265 @@
+"""Coupled units: what is masked and what is cut must be the same network."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fairprune_sk.compaction import compact, shrink
+from fairprune_sk.granularity import prunable_parameters
+from fairprune_sk.modules import TabularNetwork
+from fairprune_sk.transformer import TabularTransformer
+from fairprune_sk.units import cut, find_units
+from fairprune_sk.vision import MobileNetV2, ResNet10, ResNet18
+
+
+class Net(nn.Module):
+    """A network of named layers and a forward function of them."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.layers = nn.ModuleDict(layers)
+        self._forward = forward
+
+    def forward(self, X):
+        return self._forward(self.layers, X)
+
+
+def conv(n_in, n_out, **kwargs):
+    return nn.Conv2d(n_in, n_out, 3, padding=1, **kwargs)
+
+
+def head(n):
+    return nn.Linear(n, 1)
+
+
+def pooled(X):
+    return X.mean((2, 3))
+
+
+def linear(m, X):
+    return m["out"](F.relu(m["b"](F.gelu(m["a"](X)))))
+
+
+def batch_norm(m, X):
+    return m["out"](pooled(m["b"](F.relu(m["n"](m["a"](X))))))
+
+
+def depthwise(m, X):
+    return m["out"](pooled(F.relu(m["n"](m["d"](m["a"](X))))))
+
+
+def residual(m, X):
+    X = m["a"](X)
+    return m["out"](pooled(X + m["c"](F.relu(m["b"](X)))))
+
+
+def concatenation(m, X):
+    return m["out"](pooled(m["c"](torch.cat([m["a"](X), m["b"](X)], 1))))
+
+
+def split(m, X):
+    first, second = m["a"](X).chunk(2, 1)
+    return m["out"](pooled(F.relu(m["b"](first)) + m["c"](second)))
+
+
+def grouped(m, X):
+    return m["out"](pooled(F.relu(m["g"](F.relu(m["a"](X))))))
+
+
+def flattened(m, X):
+    return m["out"](F.relu(m["b"](F.relu(m["a"](X)).flatten(1))))
+
+
+def transposed(m, X):
+    return m["out"](pooled(m["c"](m["p"](m["t"](m["a"](X))))))
+
+
+IMAGE = (4, 3, 8, 8)
+NETWORKS = {
+    "linear": (lambda: Net(linear, a=nn.Linear(5, 12), b=nn.Linear(12, 9), out=head(9)), (4, 5)),
+    "batch norm": (
+        lambda: Net(batch_norm, a=conv(3, 8), n=nn.BatchNorm2d(8), b=conv(8, 6), out=head(6)),
+        IMAGE,
+    ),
+    "depthwise": (
+        lambda: Net(
+            depthwise, a=conv(3, 8), d=conv(8, 8, groups=8), n=nn.BatchNorm2d(8), out=head(8)
+        ),
+        IMAGE,
+    ),
+    "residual": (
+        lambda: Net(residual, a=conv(3, 8), b=conv(8, 6), c=conv(6, 8), out=head(8)),
+        IMAGE,
+    ),
+    "concatenation": (
+        lambda: Net(concatenation, a=conv(3, 4), b=conv(3, 6), c=conv(10, 5), out=head(5)),
+        IMAGE,
+    ),
+    "split": (
+        lambda: Net(split, a=conv(3, 8), b=conv(4, 6), c=conv(4, 6), out=head(6)),
+        IMAGE,
+    ),
+    "grouped": (lambda: Net(grouped, a=conv(3, 8), g=conv(8, 12, groups=2), out=head(12)), IMAGE),
+    "flatten": (lambda: Net(flattened, a=conv(3, 4), b=nn.Linear(256, 7), out=head(7)), IMAGE),
+    "transposed": (
+        lambda: Net(
+            transposed,
+            a=conv(3, 6),
+            t=nn.ConvTranspose2d(6, 8, 2, 2),
+            p=nn.PReLU(8),
+            c=conv(8, 5),
+            out=head(5),
+        ),
+        IMAGE,
+    ),
+    "table": (
+        lambda: TabularNetwork([torch.linspace(0, 1, 5)] * 3, [3, 2], hidden=(16, 8)),
+        (4, 5),
+    ),
+    "transformer": (lambda: TabularTransformer(5), (4, 5)),
+    "ResNet-10": (ResNet10, (2, 3, 64, 64)),
+    "ResNet-18": (ResNet18, (2, 3, 64, 64)),
+    "MobileNetV2": (MobileNetV2, (2, 3, 64, 64)),
+}
+
+
+def build(name):
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    module = make()
+    for layer in module.modules():  # as after some training
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.5, 0.5)
+    return module.eval(), torch.rand(shape)
+
+
+def half(units):
+    kept = torch.rand(units.n_units) > 0.5
+    for layer in range(int(units.layer_of_unit.max()) + 1):
+        kept[(units.layer_of_unit == layer).nonzero()[0]] = True
+    return kept
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cut_and_masked_networks_predict_the_same(name):
+    module, X = build(name)
+    units = find_units(module, X)
+    kept = half(units)
+    shapes = {k: p.shape for k, p in prunable_parameters(module).items()}
+    masks = units.masks(kept, shapes)
+    masked = compact(module, masks)
+    small = copy.deepcopy(module)
+    cut(small, units, kept)
+    with torch.no_grad():
+        torch.testing.assert_close(small(X), masked(X), atol=1e-5, rtol=1e-5)
+    left = {k: p.numel() for k, p in prunable_parameters(small).items()}
+    assert left == {k: int(mask.sum()) for k, mask in masks.items()}
+    assert sum(left.values()) < sum(shape.numel() for shape in shapes.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shrinking_finds_the_masked_units_again(name):
+    module, X = build(name)
+    units = find_units(module, X)
+    masks = units.masks(half(units), {k: p.shape for k, p in prunable_parameters(module).items()})
+    masked = compact(module, masks)
+    small = shrink(copy.deepcopy(masked), X)
+    with torch.no_grad():
+        torch.testing.assert_close(small(X), masked(X), atol=1e-5, rtol=1e-5)
+    left = sum(p.numel() for p in prunable_parameters(small).values())
+    assert left <= sum(int(mask.sum()) for mask in masks.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_left_are_counted_for_every_number_of_units(name):
+    module, X = build(name)
+    units = find_units(module, X)
+    shapes = {k: p.shape for k, p in prunable_parameters(module).items()}
+    order = torch.randperm(units.n_units)
+    counts = units.kept_weights(order, shapes)
+    for n_gone in (0, 1, units.n_units // 2, units.n_units):
+        kept = torch.ones(units.n_units, dtype=torch.bool).index_fill(0, order[:n_gone], False)
+        masks = units.masks(kept, shapes)
+        assert float(counts[n_gone]) == pytest.approx(sum(int(m.sum()) for m in masks.values()))
+
+
+def test_units_that_a_trial_finds_wrong_stay():
+    def forward(m, X):  # torch.split with fixed sizes cannot follow a cut
+        first, second = m["a"](X).split([4, 4], 1)
+        return m["out"](pooled(F.relu(m["b"](first)) + m["c"](second)))
+
+    torch.manual_seed(0)
+    module = Net(forward, a=conv(3, 8), b=conv(4, 6), c=conv(4, 6), out=head(6)).eval()
+    units = find_units(module, torch.rand(IMAGE))
+    assert "layers.a.weight" not in units.weights
+    assert 0 in units.weights["layers.b.weight"]
+
+
+def test_finding_units_leaves_the_network_as_it_was():
+    module, X = build("batch norm")
+    module.train()
+    module.layers["a"].weight.requires_grad_(False)
+    before = copy.deepcopy(module.state_dict())
+    find_units(module, X)
+    assert module.training and not module.layers["a"].weight.requires_grad
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def test_heads_go_as_a_whole():
+    module, X = build("transformer")
+    units = find_units(module, X)
+    heads = [s for s in units.slices if s.layer.endswith(".q")]
+    assert len(heads) == 2
+    assert all((s.unit.view(-1, 8) == s.unit.view(-1, 8)[:, :1]).all() for s in heads)
+
+
+def test_outputs_and_streams_through_layer_norm_are_no_units():
+    module, X = build("transformer")
+    units = find_units(module, X)
+    assert "output.weight" not in units.weights
+    assert set(units.weights["layers.0.o.weight"]) == {1}  # heads, but no token dimensions
+
+
+@pytest.mark.parametrize("name", ["linear", "table", "residual", "flatten"])
+def test_dead_units_are_folded_into_the_next_bias(name):
+    module, X = build(name)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in prunable_parameters(module).values():
+            weight[torch.rand(len(weight)) < 0.5] = 0.0  # neurons that read nothing
+            weight *= torch.rand_like(weight) < 0.3
+    small = shrink(copy.deepcopy(module), X)
+    with torch.no_grad():
+        torch.testing.assert_close(small(X), module(X), atol=1e-5, rtol=1e-5)
+        other = torch.rand_like(X)
+        torch.testing.assert_close(small(other), module(other), atol=1e-5, rtol=1e-5)
+    count = [sum(p.numel() for p in m.parameters()) for m in (small, module)]
+    assert count[0] < count[1]
+
+
+def test_a_network_with_nothing_left_keeps_a_unit_in_each_layer():
+    module, X = build("linear")
+    with torch.no_grad():
+        for weight in prunable_parameters(module).values():
+            weight.zero_()
+    small = shrink(copy.deepcopy(module), X)
+    with torch.no_grad():
+        torch.testing.assert_close(small(X), module(X))
+    assert small.layers["a"].out_features == 1 and small.layers["out"].in_features == 1
+
+
+def test_what_cannot_be_traced_is_refused_by_layer_and_left_unshrunk():
+    def forward(m, X):
+        return m["out"](m["a"](X)) if X.sum().item() > 0 else m["missing"](X)
+
+    module = Net(forward, a=nn.Linear(5, 4), out=head(4)).eval()
+    with pytest.raises(ValueError, match="'layers.a'|its first layer"):
+        find_units(module, -torch.ones(2, 5))
+    assert shrink(module, -torch.ones(2, 5)) is module
