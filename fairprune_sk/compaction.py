@@ -153,6 +153,55 @@ def _inputs(network: nn.Module, layers: list[Any], X: Any) -> list[Tensor]:
     ]
 
 
+def read_columns(network: nn.Module, X: Tensor) -> Tensor:
+    """Find the columns of a table that a network reads.
+
+    A column is not read where every layer that takes the table itself has zero weights for it,
+    and other values in it change nothing: the table may go other ways as well.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode.
+    X : Tensor of shape (n, n_columns)
+        A few rows.
+
+    Returns
+    -------
+    Tensor of shape (n_columns,), bool
+        On the CPU.
+    """
+    read = torch.zeros(X.shape[1], dtype=torch.bool)
+    encoding = getattr(network, "encoding", None)
+    if encoding is not None:
+        first = next(layer for layer in network.modules() if isinstance(layer, nn.Linear))
+        read[encoding.columns[first.weight.any(dim=0)].cpu()] = True
+        return read
+    readers: list[nn.Linear] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda m, args: readers.append(m) if args[0] is X else None)
+        for layer in network.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    with torch.no_grad():
+        expected = _first(network(X))
+        for handle in handles:
+            handle.remove()
+        if not readers:
+            return ~read
+        for layer in readers:
+            read |= layer.weight.any(dim=0).cpu()
+        for column in (~read).nonzero().flatten().tolist():
+            other = X.clone()
+            other[:, column] = 1e3 * torch.randn_like(other[:, column])
+            read[column] = not torch.equal(_first(network(other)), expected)
+    return read
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
 def reached_sparsity(masks: dict[str, Tensor]) -> float:
     """Fraction of the prunable weights that the masks remove."""
     n_weights = sum(mask.numel() for mask in masks.values())

@@ -76,6 +76,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         come first.
     n_categories_ : list of int
         Number of codes of each categorical column; these columns come last.
+    source_ : ndarray of shape (n_encoded_columns,), int64
+        Column of the table that each encoded column comes from.
     """
 
     def fit(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -> TableEncoder:
@@ -107,8 +109,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             step.set_output(transform="default")
         self.edges_: list[Tensor] = []
         self.n_categories_: list[int] = []
+        at, missing = np.flatnonzero(~self._categorical), np.zeros(0, dtype=np.int64)
         if numeric.shape[1]:
             imputed = self._imputer.fit_transform(numeric)
+            missing = self._imputer.indicator_.features_
             scaled = np.clip(self._scaler.fit_transform(imputed), -LARGEST, LARGEST)
             scaled = scaled.astype(np.float32)
             self._low, self._high = scaled.min(axis=0), scaled.max(axis=0)
@@ -118,6 +122,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if categorical.shape[1]:
             codes = self._ordinal.fit_transform(categorical)
             self.n_categories_ = [int(column.max()) + 1 for column in codes.T]
+        self.source_ = np.concatenate([at, at[missing], np.flatnonzero(self._categorical)])
         return self
 
     def transform(self, X: Any) -> np.ndarray:

@@ -48,6 +48,9 @@ class Layout(ABC):
     weight_decay_factor: ClassVar[float] = 1.0
     """Factor on the weight decay that is chosen by table size."""
 
+    cuts: ClassVar[bool] = True
+    """Whether units that have become useless may be cut out afterwards."""
+
     @property
     @abstractmethod
     def max_sparsity(self) -> float:
@@ -201,6 +204,8 @@ class PatternLayout(WeightLayout):
 
     n: int = 2
     m: int = 4
+
+    cuts: ClassVar[bool] = False  # a missing column would shift the pattern
 
     @property
     def min_sparsity(self) -> float:  # type: ignore[override]

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.bilevel import SOLVERS, BilevelSolver, Start
 from fairprune_sk.callbacks import EpochTasks
-from fairprune_sk.compaction import compact, reached_sparsity, shrink
+from fairprune_sk.compaction import compact, reached_sparsity, read_columns, shrink
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.dense import check_estimator, fit_dense, module_of
 from fairprune_sk.encoding import TableEncoder
@@ -165,6 +165,9 @@ class FairPruner(
         The groups seen in fit (tuples where there are several sensitive columns).
     encoder_ : TableEncoder or None
         Encoding of X for the default network.
+    selected_features_ : ndarray or None
+        Names (or positions, where X has no names) of the columns that the pruned network reads;
+        None where X is no table.
     dense_estimator_ : skorch net
         The network before pruning.
     network_ : nn.Module
@@ -513,7 +516,9 @@ class FairPruner(
         network = compact(net.module_, net.state_.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
         full = copy.deepcopy(network) if self.warm_start else None
-        network = shrink(network, rows)
+        if layout.cuts:
+            network = shrink(network, rows)
+        support = self._support(network, rows, encoder)
         masks = {name: mask.cpu() for name, mask in net.state_.masks.items()}
         multipliers = None
         if net.state_.fairness is not None and groups is not None:
@@ -526,6 +531,7 @@ class FairPruner(
         return {
             **shell,
             "groups_": groups,
+            "selected_features_": support,
             "dense_estimator_": dense,
             "network_": network,
             "_masked": full,
@@ -537,6 +543,40 @@ class FairPruner(
             "n_iter_": net.step_,
             "_fingerprint": fingerprint(seen),
         }
+
+    def _support(self, network: nn.Module, X: Any, encoder: Any) -> np.ndarray | None:
+        """Columns of the table that the network reads: names where it has them, or positions."""
+        if not isinstance(X, Tensor) or X.ndim != 2:
+            return None
+        columns = read_columns(network, X).nonzero().flatten().numpy()
+        if encoder is not None:
+            columns = np.unique(encoder.source_[columns])
+        names = getattr(self, "feature_names_in_", None)
+        return columns if names is None else names[columns]
+
+    def get_support(self, indices: bool = False) -> np.ndarray:
+        """Columns of the table that the pruned network reads; the others may as well be absent.
+
+        Parameters
+        ----------
+        indices : bool, default=False
+            Positions instead of a mask.
+
+        Returns
+        -------
+        ndarray of shape (n_features_in_,), bool, or (n_selected,), int64
+
+        Raises
+        ------
+        ValueError
+            If X was no table of columns.
+        """
+        check_is_fitted(self)
+        if self.selected_features_ is None:
+            raise ValueError("Got a network that does not read a table of columns: X was none.")
+        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_))
+        mask = np.isin(names, self.selected_features_)
+        return np.flatnonzero(mask) if indices else mask
 
     def _last_network(self) -> nn.Module:
         """Network of the last fit in the size of the dense one: sparsities go on from there."""

@@ -97,7 +97,7 @@ def test_sparsity_is_counted_in_weights(fitted):
     assert all(mask.any() for mask in fitted.masks_.values())
 
 
-@pytest.mark.parametrize("granularity", ["unstructured", "neuron", "2:4", Neuron("global")])
+@pytest.mark.parametrize("granularity", ["unstructured", "neuron", Neuron("global")])
 def test_the_network_is_smaller_and_predicts_what_the_masked_one_does(numbers, granularity):
     X, y, s = numbers
     pruner = quick(granularity=granularity, sparsity=0.8, tolerance=1.0, warm_start=True)
@@ -118,10 +118,41 @@ def test_the_network_is_smaller_and_predicts_what_the_masked_one_does(numbers, g
     np.testing.assert_array_equal(again.predict_proba(X), pruner.predict_proba(X))
 
 
+def test_columns_that_the_network_no_longer_reads_are_named():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(500, 6)), columns=list("abcdef")).assign(
+        g=rng.choice(["x", "y"], 500), h=rng.choice([True, False], 500)
+    )
+    y = (X["a"] + X["b"] > 0).astype(int)
+    pruner = quick(constraint=None, sparsity=0.999, max_epochs=100).fit(X, y)
+    assert {"a", "b"} <= set(pruner.selected_features_) < set(X.columns)
+    mask = pruner.get_support()
+    assert X.columns[mask].tolist() == list(pruner.selected_features_)
+    assert pruner.get_support(indices=True).tolist() == np.flatnonzero(mask).tolist()
+    other = X.copy()
+    for name in X.columns[~mask]:
+        other[name] = rng.permutation(other[name])
+    np.testing.assert_array_equal(pruner.predict_proba(other), pruner.predict_proba(X))
+
+
+def test_columns_are_named_for_other_networks_too(numbers):
+    X, y, _ = numbers
+    pruner = quick(estimator=Mlp, constraint=None, sparsity=0.9, max_epochs=60).fit(X, y)
+    unread = np.flatnonzero(~pruner.get_support())
+    other = X.copy()
+    other[:, unread] = 100.0
+    np.testing.assert_array_equal(pruner.predict_proba(other), pruner.predict_proba(X))
+    for column in pruner.get_support(indices=True):
+        other = X.copy()
+        other[:, column] += 3.0
+        assert (pruner.predict_proba(other) != pruner.predict_proba(X)).any()
+
+
 def test_a_pattern_holds_in_the_masks(numbers):
     X, y, s = numbers
     pruner = quick(granularity="2:4", sparsity=0.5, tolerance=1.0)
     pruner.fit(X, y, sensitive_features=s)
+    assert pruner.network_.hidden[0].weight.shape == pruner.masks_["hidden.0.weight"].shape
     for mask in pruner.masks_.values():
         blocks = torch.nn.functional.pad(mask, (0, -mask.shape[1] % 4)).unflatten(1, (-1, 4))
         assert int(blocks.sum(-1).max()) <= 2
