@@ -23,7 +23,7 @@ from fairprune_sk.objective import FairnessTerm
 from fairprune_sk.outputs import class_logits, forward
 from fairprune_sk.pruning import Candidate, PruningNet
 from fairprune_sk.requirement import Requirement
-from fairprune_sk.training import ResidentTable
+from fairprune_sk.training import ResidentTable, streams
 
 # A pruned network that predicts a class for less than this share of the rows for which the dense
 # one does has bought its small gap by hardly predicting it.
@@ -281,6 +281,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def fingerprint(X: Any) -> str:
     """Digest of what a network reads, to know a table again."""
     digest = hashlib.blake2b(digest_size=16)
+    if streams(X):  # which files, not what is in them
+        return hashlib.blake2b(repr((X.shape, [*X.files])).encode(), digest_size=16).hexdigest()
     for array in X.values() if isinstance(X, Mapping) else [X]:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fairprune_sk.training import (
-    EVALUATION_ROWS,
     ResidentIterator,
     ResidentTable,
     main_output,
     on_device,
     plain,
+    take,
 )
 
 # A few rows go through other kernels (a single one is a matrix times a vector), with other
@@ -141,10 +141,10 @@ def _over(table: ResidentTable, module: nn.Module, function: Callable[[Any], Ten
     """Apply a function of a module to a table, batch by batch."""
     device, n = device_of(module), len(table)
     if n < FEWEST_ROWS:
-        X, _ = table.rows(torch.arange(FEWEST_ROWS) % n)
-        table = ResidentTable(X)
+        X, _ = table.rows(slice(None))
+        table = ResidentTable(take(X, torch.arange(FEWEST_ROWS) % n))
     with evaluating(module):
-        batches = ResidentIterator(table, EVALUATION_ROWS)
+        batches = ResidentIterator(table, table.evaluation_rows)
         parts = [function(on_device(X, device)).cpu() for X, _ in batches]
     return torch.cat(parts)[:n]
 

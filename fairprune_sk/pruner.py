@@ -56,7 +56,16 @@ from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import gives_probabilities, hidden, logits
 from fairprune_sk.pruning import outcome_totals
 from fairprune_sk.requirement import requirement_of
-from fairprune_sk.training import ResidentTable, on_device, plain, seeded, take, train
+from fairprune_sk.training import (
+    ResidentTable,
+    on_device,
+    plain,
+    seeded,
+    streams,
+    table_of,
+    take,
+    train,
+)
 from fairprune_sk.validation import (
     as_pandas,
     check_cells,
@@ -314,8 +323,9 @@ class FairPruner(
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features), or dict of arrays
-            An ndarray with more axes, or a dict of inputs, where the given network takes it.
+        X : DataFrame or ndarray of shape (n, n_features), dict of arrays, or ImageFiles
+            An ndarray with more axes, a dict of inputs, or images that are read from disk batch
+            by batch, where the given network takes them.
         y : array-like of shape (n,)
             Labels of two or more classes.
         sensitive_features : list, ndarray, Series, DataFrame or dict, default=None
@@ -369,6 +379,8 @@ class FairPruner(
                     "an estimator whose forward takes these inputs."
                 )
             return check_inputs(self, X, reset=reset)
+        if streams(X):
+            return self._check_streamed(X, reset)
         if self.estimator is not None:
             return validate_data(
                 self, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
@@ -390,6 +402,24 @@ class FairPruner(
                 )
             return X
         return validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+
+    def _check_streamed(self, X: Any, reset: bool) -> Any:
+        """Validate what can be known of images without reading them; X stays on disk."""
+        if self.estimator is None:
+            raise ValueError(
+                "Got images as X, but the default network takes a table: pass an estimator, such "
+                "as fairprune_sk.vision.ResNet18."
+            )
+        if len(X) == 0:
+            raise ValueError("Found array with 0 sample(s), while a minimum of 1 is required.")
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return X
 
     def _check_weight(self, sample_weight: Any, y: Any) -> np.ndarray | None:
         """Sample weights times class weights."""
@@ -472,8 +502,9 @@ class FairPruner(
             rows = on_device(take(X, few), cpu)
             layout_of(self.granularity, copy.deepcopy(module).to(cpu), rows, self.sparsity)
             weight = None if weight is None else weight.astype(np.float32)
-            table = ResidentTable(
-                on_device(X, device),
+            table = table_of(
+                X,
+                device,
                 on_device(y, device),
                 sample_weight=None if weight is None else on_device(weight, device),
                 cell=None if cell is None else cell.to(device),
@@ -600,7 +631,7 @@ class FairPruner(
         X = self._check_X(X, reset=False)
         if self.encoder_ is not None:
             X = self.encoder_.transform(X)
-        return ResidentTable(on_device(X, torch.device("cpu")))
+        return table_of(X, torch.device("cpu"))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits; positive where the positive class of two is predicted.
@@ -708,5 +739,5 @@ class FairPruner(
         bool
         """
         X = self._table(X).X
-        arrays = X if isinstance(X, Mapping) else X.numpy()
+        arrays = X if isinstance(X, Mapping) or streams(X) else X.numpy()
         return fingerprint(arrays) == self._fingerprint

@@ -16,7 +16,7 @@ from fairprune_sk.bilevel import BilevelSolver, Problem
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CellSums, class_columns, gap, hard_outcome, margins
 from fairprune_sk.objective import outcome_sums
-from fairprune_sk.training import EVALUATION_ROWS, DeferredLosses, ResidentIterator, ResidentTable
+from fairprune_sk.training import DeferredLosses, ResidentIterator, ResidentTable
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def measure(
     totals: Tensor | None = None
     sums: CellSums | None = None
     with torch.no_grad():
-        for batch in ResidentIterator(table, EVALUATION_ROWS):
+        for batch in ResidentIterator(table, table.evaluation_rows):
             _, columns = batch
             logits, _ = problem.evaluate(parameters, batch)
             part = outcome_totals(logits, columns)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -42,8 +45,15 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(python_state)
 
 
+def streams(X: Any) -> bool:
+    """Whether X decodes its rows when they are asked for, as ``images.ImageFiles`` does."""
+    return callable(getattr(X, "read", None))
+
+
 def on_device(X: Any, device: torch.device) -> Any:
     """Move an array, or a dict of arrays, to a device as tensors of the same layout."""
+    if streams(X):
+        X = X.read()
     if isinstance(X, Mapping):
         return {name: on_device(value, device) for name, value in X.items()}
     if isinstance(X, np.ndarray):
@@ -81,6 +91,9 @@ class ResidentTable(torch.utils.data.Dataset):
         network. Those that are None are left out.
     """
 
+    # Rows that are evaluated together, few enough for the cache of a processor.
+    evaluation_rows = EVALUATION_ROWS
+
     def __init__(self, X: Any, y: Any = None, **columns: Tensor | None):
         self.X = X
         self.y = y
@@ -100,6 +113,71 @@ class ResidentTable(torch.utils.data.Dataset):
         return take(self.X, index), {name: c[index] for name, c in self.columns.items()}
 
     __getitem__ = rows
+
+    def batches(self, indices: Iterable[Any]) -> Iterator[tuple[Any, dict[str, Tensor]]]:
+        """Rows of several indices, one after the other."""
+        return map(self.rows, indices)
+
+
+class StreamedTable(ResidentTable):
+    """A table whose X stays on disk, and whose other columns are tensors on one device.
+
+    Parameters
+    ----------
+    X : ImageFiles, or another object with ``shape``, ``read()`` and rows by index
+    device : torch.device
+    y, **columns
+        As for :class:`ResidentTable`.
+    """
+
+    n_threads = min(8, os.cpu_count() or 1)
+    evaluation_rows = 256
+
+    def __init__(self, X: Any, device: torch.device, y: Any = None, **columns: Tensor | None):
+        super().__init__(X, y, **columns)
+        self._device = device
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches go."""
+        return self._device
+
+    def rows(self, index: Any) -> tuple[Any, dict[str, Tensor]]:
+        """Rows as skorch's (X, y) pair; only theirs are read."""
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            return self._rows(index, pool)
+
+    def _rows(self, index: Any, pool: ThreadPoolExecutor) -> tuple[Any, dict[str, Tensor]]:
+        X = self.X[index.cpu().numpy() if isinstance(index, Tensor) else index]
+        pixels = torch.empty(X.shape, pin_memory=self._device.type == "cuda")
+
+        def read(start: int) -> None:
+            pixels.numpy()[start : start + 32] = X[start : start + 32].read()
+
+        for _ in pool.map(read, range(0, len(X), 32)):
+            pass  # an error of a thread is raised here
+        X = pixels.to(self._device, non_blocking=True)
+        return X, {name: column[index] for name, column in self.columns.items()}
+
+    def batches(self, indices: Iterable[Any]) -> Iterator[tuple[Any, dict[str, Tensor]]]:
+        """Rows of several indices; the next ones are decoded while the last ones are used."""
+        with ThreadPoolExecutor(self.n_threads) as pool, ThreadPoolExecutor(1) as ahead:
+            coming = deque[Future]()
+            for index in indices:
+                coming.append(ahead.submit(self._rows, index, pool))
+                if len(coming) == 2:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    __getitem__ = rows
+
+
+def table_of(X: Any, device: torch.device, y: Any = None, **columns: Any) -> ResidentTable:
+    """Table of X: on the device as a whole, or streamed to it where X is read row by row."""
+    if streams(X):
+        return StreamedTable(X, device, y, **columns)
+    return ResidentTable(on_device(X, device), y, **columns)
 
 
 class ResidentIterator:
@@ -128,8 +206,8 @@ class ResidentIterator:
         n, n_batches = len(self.dataset), max(len(self), 1)
         order = torch.randperm(n, device=self.dataset.device) if self.shuffle else None
         bounds = [n * i // n_batches for i in range(n_batches + 1)]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-            yield self.dataset.rows(slice(start, stop) if order is None else order[start:stop])
+        parts = map(slice, bounds[:-1], bounds[1:])
+        yield from self.dataset.batches(parts if order is None else (order[p] for p in parts))
 
 
 class DeferredLosses(NeuralNet):

@@ -46,7 +46,7 @@ def test_compas_from_the_table_to_the_targets(script, tmp_path, monkeypatch):
 @pytest.mark.slow
 @needs("adult")
 def test_adult_is_fair_on_the_training_part_and_accurate(script):
-    row = script.fit_one("adult", DATA, 0, "equalized_odds", 0.9, True)
+    row = script.fit_one("adult", DATA, 0, "equalized_odds", 0.9, "unstructured", True)
     assert row["train_gap"] <= 0.033
     assert row["gap"] <= 0.06  # one seed: 0.04 on average, with a noise floor of 0.02
     assert row["dense_accuracy"] >= 0.862
@@ -54,15 +54,25 @@ def test_adult_is_fair_on_the_training_part_and_accurate(script):
     assert row["selection_rate"] >= 0.5 * row["dense_selection_rate"]
 
 
+@pytest.mark.slow
+@needs("adult")
+def test_adult_with_a_tenth_of_the_neurons(script):
+    row = script.fit_one("adult", DATA, 0, "equalized_odds", 0.9, "neuron", True)
+    assert row["train_gap"] <= 0.033 and row["gap"] <= 0.06
+    assert row["dense_accuracy"] - row["accuracy"] <= 0.012
+
+
 def test_targets_are_compared_the_right_way_round(script):
     import pandas as pd
 
     rows = []
-    for constraint, sparsity, gap in [
-        ("equalized_odds", 0.9, 0.05),
-        ("none", 0.9, 0.2),
-        ("demographic_parity", 0.9, 0.06),
-        ("equalized_odds", 0.97, 0.05),
+    for constraint, sparsity, granularity, gap in [
+        ("equalized_odds", 0.9, "unstructured", 0.05),
+        ("none", 0.9, "unstructured", 0.2),
+        ("demographic_parity", 0.9, "unstructured", 0.06),
+        ("equalized_odds", 0.97, "unstructured", 0.05),
+        ("equalized_odds", 0.9, "neuron", 0.05),
+        ("equalized_odds", 0.97, "neuron", 0.05),
     ]:
         rows.append(
             {
@@ -70,6 +80,7 @@ def test_targets_are_compared_the_right_way_round(script):
                 "seed": 0,
                 "constraint": constraint,
                 "sparsity": sparsity,
+                "granularity": granularity,
                 "sensitive_is_feature": True,
                 "dense_accuracy": 0.68,
                 "accuracy": 0.67,
@@ -92,4 +103,6 @@ def test_targets_are_compared_the_right_way_round(script):
         "DP 0.9: points lost": "",
         "EO 0.97: share of the selection rate": "yes",
         "EO 0.97: balanced points lost": "NO",
+        "EO 0.97 neurons: share of the selection rate": "yes",
+        "EO 0.97 neurons: balanced points lost": "NO",
     }
