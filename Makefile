@@ -34,9 +34,10 @@ lint: $(VENV)/.test
 evidence: $(VENV)/.test
 	$(BIN)/python examples/real_tables.py
 
-# Time of a pruning epoch against a plain loop.
+# Time of a pruning epoch against a plain loop, and of a prediction against the dense network.
 benchmark: $(VENV)/.test
 	$(BIN)/python examples/epoch_time.py
+	$(BIN)/python examples/inference_time.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

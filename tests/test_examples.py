@@ -64,3 +64,13 @@ def test_epoch_time_prints_its_ratios():
     done = run("examples/epoch_time.py", "--rows", 3000, "--epochs", 4)
     assert done.returncode == 0, done.stderr
     assert "x plain" in done.stdout
+
+
+@pytest.mark.slow
+def test_inference_time_prints_ratios_that_meet_the_targets():
+    done = run("examples/inference_time.py", "--seconds", 0.05)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("MLP", "ResNet"))]
+    faster = [float(line[32:].split()[2]) for line in lines]
+    assert len(faster) == 5
+    assert faster[0] > 2.5 and faster[3] > 1.5  # half of what an idle machine shows
