@@ -23,6 +23,9 @@ class SparseLinear(nn.Module):
     linear : nn.Linear
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, linear: nn.Linear):
         super().__init__()
         with warnings.catch_warnings():

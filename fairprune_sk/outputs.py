@@ -154,6 +154,11 @@ def device_of(module: nn.Module) -> torch.device:
     return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
+def has_hidden(module: nn.Module) -> bool:
+    """Whether a module has a linear layer, whose inputs are its last hidden layer."""
+    return any(isinstance(layer, nn.Linear) for layer in module.modules())
+
+
 def last_hidden(module: nn.Module, X: Any) -> Tensor:
     """Input of the last linear layer that a forward pass goes through.
 
@@ -173,7 +178,7 @@ def last_hidden(module: nn.Module, X: Any) -> Tensor:
         for layer in module.modules()
         if isinstance(layer, nn.Linear)
     ]
-    if not handles:
+    if not has_hidden(module):
         raise ValueError(
             f"Got {type(module).__name__} without a linear layer, but transform returns the "
             "inputs of the last one."

@@ -53,7 +53,7 @@ from fairprune_sk.fitting import (
 from fairprune_sk.granularity import GRANULARITIES, Granularity
 from fairprune_sk.groups import group_name
 from fairprune_sk.modules import TabularNetwork
-from fairprune_sk.outputs import gives_probabilities, hidden, logits
+from fairprune_sk.outputs import gives_probabilities, has_hidden, hidden, last_hidden, logits
 from fairprune_sk.pruning import outcome_totals
 from fairprune_sk.requirement import requirement_of
 from fairprune_sk.training import (
@@ -379,6 +379,13 @@ class FairPruner(
                     "an estimator whose forward takes these inputs."
                 )
             return check_inputs(self, X, reset=reset)
+        if reset:
+            self.__dict__.pop("_inputs", None)
+        elif hasattr(self, "_inputs"):
+            raise ValueError(
+                f"Got X of type {type(X).__name__}, but expected a dict with the inputs of fit: "
+                f"{list(self._inputs)}."
+            )
         if streams(X):
             return self._check_streamed(X, reset)
         if self.estimator is not None:
@@ -566,6 +573,7 @@ class FairPruner(
             "dense_estimator_": dense,
             "network_": network,
             "_masked": full,
+            "_n_hidden": last_hidden(network, rows).shape[1] if has_hidden(network) else 0,
             "masks_": masks,
             "sparsity_": reached_sparsity(masks),
             "multipliers_": multipliers,
@@ -717,8 +725,7 @@ class FairPruner(
 
     @property
     def _n_features_out(self) -> int:
-        output = [m for m in self.network_.modules() if isinstance(m, nn.Linear)][-1]
-        return output.in_features
+        return self._n_hidden
 
     def __getstate__(self) -> dict[str, Any]:
         """State for pickling: the network goes to the CPU, where every machine can load it."""

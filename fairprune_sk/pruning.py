@@ -162,7 +162,7 @@ class PruningNet(DeferredLosses):
         self.notify(
             "on_grad_computed",
             named_parameters=self.state_.weights.items(),
-            batch=batch,
+            batch=(batch[0], batch[1]["y"]),
             training=True,
         )
         self.optimizer_.step()

@@ -196,6 +196,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
     inner |= {(f"{name}.o", _READS) for name in heads}
     joined = _Joined()
     fixed: list[tuple[Any, ...]] = []
+    once = _used_once(module, X)
     for group in _groups(module, X):
         root = (names[group[0].dep.target.module], _WRITES)
         for item in group:
@@ -211,7 +212,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
                 continue
             for channel, r in zip(item.idxs, item.root_idxs, strict=True):
                 joined.join((*root, int(r)), (*side, int(channel)))
-                if isinstance(layer, _MIXING):
+                if isinstance(layer, _MIXING) or layer not in once:
                     fixed.append((*side, int(channel)))
     for name, layer in heads.items():
         _join_heads(joined, name, layer)
@@ -219,6 +220,36 @@ def find_units(module: nn.Module, X: Any) -> Units:
         if isinstance(child, _ConvNd) and child.groups > 1 and not _is_depthwise(child):
             _join_positions(joined, name, child)
     return _tried(_numbered(joined, fixed, module), module, X)
+
+
+def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
+    """Layers that are called once, with parameters of their own: a cut suits their one use."""
+    calls: dict[nn.Module, int] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda m, args: calls.__setitem__(m, calls.get(m, 0) + 1))
+        for layer in module.modules()
+    ]
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()
+            module(**X) if isinstance(X, dict) else module(X)
+    except Exception:  # a trace will say what is wrong
+        return set()
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    owners: dict[int, int] = {}
+    for layer in module.modules():
+        for parameter in layer.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    return {
+        layer
+        for layer in module.modules()
+        if calls.get(layer) == 1
+        and all(owners[id(parameter)] == 1 for parameter in layer.parameters(recurse=False))
+    }
 
 
 class _Joined:
@@ -329,10 +360,10 @@ def _tried(units: Units, module: nn.Module, X: Any) -> Units:
                 parameters[name].mul_(mask)
             try:
                 cut(small, units, kept)
-                outputs = [
+                expected, output = (
                     _first(net(**X) if isinstance(X, dict) else net(X)) for net in (masked, small)
-                ]
-                right.append(torch.allclose(*outputs, atol=1e-4, rtol=1e-3))
+                )
+                right.append(torch.allclose(expected, output, atol=1e-4, rtol=1e-3))
             except (RuntimeError, ValueError, IndexError):
                 right.append(False)
     return units if all(right) else units.only(torch.tensor(right)[units.layer_of_unit.cpu()])
@@ -353,7 +384,9 @@ def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) 
         channels
         for root, channels in members.items()
         # What nobody reads is an output of the network.
-        if root not in stays and {side for _, side, _ in channels} == {_READS, _WRITES}
+        if root not in stays
+        and {side for _, side, _ in channels} == {_READS, _WRITES}
+        and all(channel < _n_channels(layers[name], side) for name, side, channel in channels)
     ]
     # Units that touch the same layers on the same sides compete with each other.
     kinds: dict[Any, int] = {}
@@ -362,8 +395,8 @@ def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) 
     for number, channels in enumerate(sets):
         kind = frozenset((layer, side) for layer, side, _ in channels)
         layer_of_unit.append(kinds.setdefault(kind, len(kinds)))
-        for layer, side, channel in channels:
-            unit_of.setdefault((layer, side), {})[channel] = number
+        for name, side, channel in channels:
+            unit_of.setdefault((name, side), {})[channel] = number
     device = next(module.parameters()).device
     slices = []
     weights: dict[str, dict[int, Tensor]] = {}

@@ -255,11 +255,48 @@ def test_a_network_with_nothing_left_keeps_a_unit_in_each_layer():
     assert small.layers["a"].out_features == 1 and small.layers["out"].in_features == 1
 
 
-def test_what_cannot_be_traced_is_refused_by_layer_and_left_unshrunk():
+def test_what_cannot_be_traced_is_refused_by_layer():
     def forward(m, X):
         return m["out"](m["a"](X)) if X.sum().item() > 0 else m["missing"](X)
 
     module = Net(forward, a=nn.Linear(5, 4), out=head(4)).eval()
     with pytest.raises(ValueError, match="'layers.a'|its first layer"):
         find_units(module, -torch.ones(2, 5))
-    assert shrink(module, -torch.ones(2, 5)) is module
+
+
+def shared(m, X):
+    return m["out"](F.relu(m["b"](F.relu(m["a"](F.relu(m["in"](X)))))))
+
+
+def twice(m, X):
+    return m["out"](F.relu(m["a"](F.relu(m["a"](F.relu(m["in"](X)))))))
+
+
+def by_hand(m, X):
+    X = F.relu(m["in"](X))
+    return m["out"](F.relu(m["a"](X)) + F.linear(X, m["a"].weight.T))
+
+
+@pytest.mark.parametrize("forward", [shared, twice, by_hand])
+def test_layers_of_several_uses_are_not_cut(forward):
+    torch.manual_seed(0)
+    layers = {"in": nn.Linear(5, 8), "a": nn.Linear(8, 8), "b": nn.Linear(8, 8), "out": head(8)}
+    layers["b"].weight = layers["a"].weight
+    module = Net(forward, **layers).eval()
+    with torch.no_grad():
+        for name in ("in", "a"):
+            layers[name].weight[:5] = 0.0
+    X = torch.rand(6, 5)
+    small = shrink(copy.deepcopy(module), X)
+    with torch.no_grad():
+        torch.testing.assert_close(small(X), module(X), atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_parameters_stay_frozen_when_cut():
+    module, X = build("linear")
+    module.layers["b"].weight.requires_grad_(False)
+    with torch.no_grad():
+        module.layers["a"].weight[:6] = 0.0
+    small = shrink(copy.deepcopy(module), X)
+    assert small.layers["b"].in_features < 12
+    assert not small.layers["b"].weight.requires_grad and small.layers["a"].weight.requires_grad
