@@ -2,6 +2,7 @@
 
 from fairprune_sk.bilevel import BilevelSolver
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, SmallGroupWarning
+from fairprune_sk.persistence import load
 from fairprune_sk.pruner import FairPruner
 from fairprune_sk.report import FairnessReport, fairness_report
 from fairprune_sk.scoring import make_fairness_scorer, sparsest_within
@@ -14,6 +15,7 @@ __all__ = [
     "FairnessReport",
     "SmallGroupWarning",
     "fairness_report",
+    "load",
     "make_fairness_scorer",
     "sparsest_within",
 ]

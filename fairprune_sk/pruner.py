@@ -734,6 +734,68 @@ class FairPruner(
             state = {**state, "network_": copy.deepcopy(state["network_"]).cpu()}
         return state
 
+    # What follows hands over to modules that know the estimator, and are imported by need.
+
+    def cost_report(self, X: Any = None, **options: Any) -> Any:
+        """Measure what pruning saves: see :func:`fairprune_sk.cost.cost_report`.
+
+        Parameters
+        ----------
+        X : as for predict, optional
+            Rows to measure on.
+        **options
+            As for the function.
+
+        Returns
+        -------
+        CostReport
+        """
+        from fairprune_sk.cost import cost_report
+
+        return cost_report(self, X, **options)
+
+    def to_onnx(self, path: Any, *, X: Any = None) -> None:
+        """Export to ONNX, columns as inputs: see :func:`fairprune_sk.export.to_onnx`.
+
+        Parameters
+        ----------
+        path : str or path
+        X : as for predict, optional
+            Rows to check the result on.
+        """
+        from fairprune_sk.export import to_onnx
+
+        to_onnx(self, path, X=X)
+
+    def to_torch_export(self, path: Any = None, *, X: Any = None) -> Any:
+        """Export the network: see :func:`fairprune_sk.export.to_torch_export`.
+
+        Parameters
+        ----------
+        path : str or path, optional
+        X : as for predict, optional
+            A few rows.
+
+        Returns
+        -------
+        ExportedProgram
+        """
+        from fairprune_sk.export import to_torch_export
+
+        return to_torch_export(self, path, X=X)
+
+    def save(self, path: Any) -> None:
+        """Write to a file without code: see :func:`fairprune_sk.persistence.save`.
+
+        Parameters
+        ----------
+        path : str or path
+            ``fairprune_sk.load`` reads it.
+        """
+        from fairprune_sk.persistence import save
+
+        save(self, path)
+
     def was_fitted_on(self, X: Any) -> bool:
         """Whether X is the very table that ``fit`` saw: fairness there says little.
 

@@ -20,6 +20,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
+import fairprune_sk
 from fairprune_sk import (
     BilevelSolver,
     CollapseWarning,
@@ -116,6 +117,20 @@ def test_the_network_is_smaller_and_predicts_what_the_masked_one_does(numbers, g
         assert sizes[0] < sizes[1]
     again = pickle.loads(pickle.dumps(pruner))
     np.testing.assert_array_equal(again.predict_proba(X), pruner.predict_proba(X))
+
+
+def test_a_fit_goes_to_files_and_reports(numbers, tmp_path):
+    X, y, s = numbers
+    pruner = quick(granularity="neuron", sparsity=0.7, tolerance=1.0)
+    pruner.fit(X, y, sensitive_features=s)
+    pruner.save(tmp_path / "pruner.fairprune")
+    again = fairprune_sk.load(tmp_path / "pruner.fairprune")
+    np.testing.assert_array_equal(again.predict_proba(X), pruner.predict_proba(X))
+    pruner.to_onnx(tmp_path / "pruner.onnx", X=X)
+    pruner.to_torch_export(tmp_path / "pruner.pt2")
+    assert (tmp_path / "pruner.onnx").stat().st_size and (tmp_path / "pruner.pt2").stat().st_size
+    report = pruner.cost_report(X, batch_sizes=(1, 64), min_run_time=0.01)
+    assert "multiply" in str(report).lower()
 
 
 def test_columns_that_the_network_no_longer_reads_are_named():

@@ -1,0 +1,569 @@
+"""Files of fitted estimators: the same predictions, and no way in for code or damage."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fairlearn import reductions
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch.callbacks import EpochTimer
+from torch import nn
+
+from fairprune_sk import BilevelSolver, FairPruner, fairness_report
+from fairprune_sk.constraints import DemographicParity
+from fairprune_sk.encoding import TableEncoder
+from fairprune_sk.granularity import GRANULARITIES
+from fairprune_sk.persistence import PortableEncoder, load, save
+from fairprune_sk.transformer import TabularTransformer
+
+# Networks of a few epochs on random labels may well predict one class.
+pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+
+
+def quick(*args, **kwargs):
+    return FairPruner(
+        *args, **{"constraint": None, "max_epochs": 2, "random_state": 0, "sparsity": 0.5} | kwargs
+    )
+
+
+def saved_and_loaded(pruner, folder, modules=None):
+    save(pruner, folder / "a.fairprune")
+    return load(folder / "a.fairprune", modules=modules)
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 5)).astype(np.float32)
+    return X, (X[:, 0] + X[:, 1] > 0).astype(int), np.arange(120) % 2
+
+
+@pytest.fixture(scope="module")
+def small(numbers):
+    """Fit the default network in no time."""
+    X, y, s = numbers
+    return quick(constraint="equalized_odds", tolerance=1.0).fit(X, y, sensitive_features=s)
+
+
+@pytest.fixture
+def file(small, tmp_path):
+    save(small, tmp_path / "a.fairprune")
+    return tmp_path / "a.fairprune"
+
+
+# --------------------------------------------------------------------------------- what comes back
+
+
+def test_everything_comes_back(fitted, table, tmp_path):
+    X, y, s = table
+    loaded = saved_and_loaded(fitted, tmp_path)
+    for method in ("predict_proba", "predict", "predict_dense", "transform"):
+        np.testing.assert_array_equal(getattr(loaded, method)(X), getattr(fitted, method)(X))
+    assert loaded.get_params() == fitted.get_params()
+    assert vars(loaded).keys() == vars(fitted).keys()
+    for name in ("classes_", "groups_", "feature_names_in_"):
+        before, after = getattr(fitted, name), getattr(loaded, name)
+        assert before.dtype == after.dtype and before.tolist() == after.tolist()
+    for name in ("n_features_in_", "sparsity_", "violation_", "n_iter_"):
+        assert getattr(loaded, name) == getattr(fitted, name)
+    pd.testing.assert_frame_equal(loaded.multipliers_, fitted.multipliers_)
+    assert all(torch.equal(loaded.masks_[name], mask) for name, mask in fitted.masks_.items())
+    assert loaded.history_[:, "train_loss"] == fitted.history_[:, "train_loss"]
+    assert loaded.history_[-1, "sparsity"] == loaded.sparsity_
+    reports = [str(fairness_report(p, X, y, sensitive_features=s)) for p in (fitted, loaded)]
+    assert reports[0] == reports[1]
+    assert loaded.was_fitted_on(X[:2000]) and not loaded.was_fitted_on(X[2000:])
+
+
+def test_a_loaded_estimator_is_an_estimator(small, numbers, tmp_path):
+    X, y, s = numbers
+    loaded = saved_and_loaded(small, tmp_path)
+    expected = small.predict_proba(X)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(loaded)).predict_proba(X), expected)
+    again = saved_and_loaded(loaded, tmp_path)
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
+    assert clone(loaded).get_params() == small.get_params()
+    refitted = loaded.fit(X, y, sensitive_features=s)
+    np.testing.assert_array_equal(refitted.predict_proba(X), expected)
+
+
+def test_the_same_estimator_gives_the_same_file(small, tmp_path):
+    for name in "ab":
+        save(small, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_warm_start_goes_on_after_loading(numbers, tmp_path):
+    X, y, _ = numbers
+    pruner = quick(warm_start=True).fit(X, y)
+    loaded = saved_and_loaded(pruner, tmp_path)
+    probabilities = [
+        p.set_params(sparsity=0.8).fit(X, y).predict_proba(X) for p in (pruner, loaded)
+    ]
+    np.testing.assert_array_equal(*probabilities)
+
+
+def frame(n, seed=0, unknown=False):
+    """Columns whose categories are of every type."""
+    rng = np.random.default_rng(seed)
+    kinds = {
+        "text": ["a", "ü", "", "new"],
+        "truth": [True, False],
+        "number": [1, 2, 7, 8],
+        "fraction": [0.5, 1e300, -0.0, 3.25],
+        "time": [pd.Timestamp(2020, 1, 1, 1), pd.Timestamp(2021, 5, 5), pd.Timestamp(2022, 1, 1)],
+        "zone": pd.to_datetime(["2020-01-01", "2021-05-05"]).tz_localize("Europe/Paris").tolist(),
+        "span": pd.to_timedelta(["1h", "2 days 3ns", "3h"]).tolist(),
+        "day": [datetime.date(2020, 1, 1), datetime.date(2021, 1, 2)],
+        "band": pd.interval_range(0, 3, freq=1.5).tolist(),
+        "nothing": [None],
+    }
+    columns = {"amount": np.where(rng.random(n) < 0.2, np.nan, rng.normal(1e9, 1, n))}
+    for name, values in kinds.items():
+        values = values if unknown or len(values) < 3 else values[:-1]
+        column = np.empty(n, dtype=object)
+        column[:] = [values[i] for i in rng.integers(len(values), size=n)]
+        columns[name] = pd.Series(np.where(rng.random(n) < 0.2, None, column), dtype=object)
+    columns["many"] = pd.Series([f"c{i}" for i in rng.integers(0, 600, n)], dtype=object)
+    return pd.DataFrame(columns)
+
+
+def test_categories_of_every_type(tmp_path):
+    X = frame(700)
+    pruner = quick().fit(X, np.arange(700) % 2)
+    loaded = saved_and_loaded(pruner, tmp_path)
+    types = [{type(key) for key in codes} for codes in loaded.encoder_.codes_]
+    assert types == [{type(v) for v in values} for values in pruner.encoder_._ordinal.categories_]
+    for seed, unknown in ((0, False), (1, False), (2, True)):
+        new = frame(400, seed, unknown)
+        encoded = [p.encoder_.transform(new) for p in (pruner, loaded)]
+        assert encoded[0].tobytes() == encoded[1].tobytes()
+        assert loaded.encoder_.n_categories_ == pruner.encoder_.n_categories_
+        np.testing.assert_array_equal(pruner.predict_proba(new), loaded.predict_proba(new))
+
+
+@pytest.mark.parametrize("columns", [["amount"], ["text"], ["text", "amount", "many"]])
+def test_a_portable_encoder_gives_the_same_bits(columns):
+    X = frame(500)[columns]
+    encoder = TableEncoder().fit(X, np.arange(500) % 2)
+    new = frame(300, 1, unknown=True)[columns]
+    assert PortableEncoder.of(encoder).transform(new).tobytes() == encoder.transform(new).tobytes()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["no", "yes"], [False, True], [2.0, 7.0], [0, 1, 5], np.array(["a", "b"], dtype=object)],
+    ids=str,
+)
+def test_labels_and_groups_of_any_type(numbers, tmp_path, labels):
+    X, y, s = numbers
+    labels = np.array(labels)
+    y = labels[(y + (X[:, 2] > 1)) % len(labels)]
+    groups = pd.DataFrame({"sex": np.where(s, "f", "m"), "old": X[:, 3] > 0})
+    pruner = quick(constraint="accuracy_parity", tolerance=1.0).fit(X, y, sensitive_features=groups)
+    loaded = saved_and_loaded(pruner, tmp_path)
+    assert loaded.classes_.dtype == pruner.classes_.dtype
+    np.testing.assert_array_equal(loaded.predict(X), pruner.predict(X))
+    assert loaded.groups_.tolist() == pruner.groups_.tolist()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"constraint": DemographicParity("ratio"), "class_weight": {0: 1.0, 1: np.float64(2.5)}},
+        {"solver": BilevelSolver(gamma=2.0, constrained_levels=("lower",)), "verbose": 1},
+        {"granularity": type(GRANULARITIES["2:4"])("layer", 1, 4), "sparsity": np.float64(0.75)},
+        {"tolerance": None, "device": "cpu", "random_state": np.int64(3), "callbacks": None},
+    ],
+)
+def test_parameters_come_back(small, tmp_path, parameters):
+    pruner = pickle.loads(pickle.dumps(small)).set_params(**parameters)
+    assert saved_and_loaded(pruner, tmp_path).get_params() == pruner.get_params()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        reductions.EqualizedOdds(difference_bound=0.02),
+        reductions.DemographicParity(ratio_bound=0.8),
+        reductions.TruePositiveRateParity(),
+    ],
+)
+def test_moments_of_fairlearn_come_back(small, tmp_path, moment):
+    pruner = pickle.loads(pickle.dumps(small)).set_params(constraint=moment)
+    loaded = saved_and_loaded(pruner, tmp_path).constraint
+    assert type(loaded) is type(moment)
+    assert (loaded.eps, loaded.ratio) == (moment.eps, moment.ratio)
+
+
+# --------------------------------------------------------------------------------------- networks
+
+
+class Mlp(nn.Module):
+    def __init__(self, n_features=5, n_outputs=1, hidden=16, slope=0.0):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(n_features, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.LeakyReLU(slope),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, n_outputs),
+        )
+
+    def forward(self, X):
+        return self.layers(X)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.output = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 1)
+        self.second.weight = self.first.weight
+
+    def forward(self, X):
+        return self.output(self.second(self.first(X).relu()).relu())
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(4, 3)
+        self.output = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 1))
+
+    def forward(self, numbers, kind):
+        return self.output(torch.cat([numbers, self.embedding(kind)], dim=1))
+
+
+def convolutions():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 1),
+    )
+
+
+def rows(kind, n=80, seed=0):
+    rng = np.random.default_rng(seed)
+    if kind == "images":
+        return rng.normal(size=(n, 3, 8, 8)).astype(np.float32)
+    if kind == "dict":
+        return {"kind": rng.integers(0, 4, n), "numbers": rng.normal(size=(n, 2))}
+    return rng.normal(size=(n, 5)).astype(np.float32)
+
+
+NETWORKS = {
+    "default": (None, "matrix"),
+    "mlp": (Mlp(), "matrix"),
+    "transformer": (TabularTransformer(5, 1, 8, 2, 1, 16), "matrix"),
+    "images": (convolutions(), "images"),
+    "dict": (TwoInputs(), "dict"),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("granularity", ["unstructured", "neuron", "2:4"])
+def test_networks_that_became_smaller(tmp_path, network, granularity):
+    module, kind = NETWORKS[network]
+    X = rows(kind)
+    pruner = quick(module, granularity=granularity).fit(X, np.arange(80) % 2)
+    if granularity == "neuron":
+        n_before, n_after = (
+            sum(p.numel() for p in m.parameters())
+            for m in (pruner.dense_estimator_.module_, pruner.network_)
+        )
+        assert n_after < n_before
+    loaded = saved_and_loaded(pruner, tmp_path, module)
+    new = rows(kind, seed=1)
+    for method in ("predict_proba", "predict_dense"):
+        np.testing.assert_array_equal(getattr(loaded, method)(new), getattr(pruner, method)(new))
+    assert str(loaded.network_) == str(pruner.network_)  # sizes of the layers
+    assert not loaded.network_.training
+
+
+@pytest.mark.parametrize(
+    ("estimator", "modules"),
+    [
+        (Mlp, Mlp),
+        (Mlp, Mlp()),
+        (Mlp(), lambda: Mlp()),
+        (NeuralNetBinaryClassifier(Mlp, max_epochs=2, verbose=0), Mlp()),
+        *[
+            (
+                NeuralNetClassifier(
+                    Mlp, module__n_outputs=2, max_epochs=2, verbose=0, criterion=nn.CrossEntropyLoss
+                ),
+            )
+            * 2
+        ],
+    ],
+    ids=["class", "instance", "callable", "skorch as module", "skorch"],
+)
+def test_who_builds_the_network(numbers, tmp_path, estimator, modules):
+    X, y, _ = numbers
+    pruner = quick(estimator).fit(X, y)
+    state = {k: v.clone() for k, v in modules.state_dict().items()} if type(modules) is Mlp else {}
+    loaded = saved_and_loaded(pruner, tmp_path, modules)
+    np.testing.assert_array_equal(loaded.predict_proba(X), pruner.predict_proba(X))
+    np.testing.assert_array_equal(loaded.predict_dense(X), pruner.predict_dense(X))
+    if callable(modules) and not isinstance(modules, type | nn.Module):
+        assert isinstance(loaded.estimator, Mlp)
+    else:
+        assert loaded.estimator is modules
+    assert all(torch.equal(modules.state_dict()[k], v) for k, v in state.items())
+    loaded.fit(X, y)
+
+
+def test_tied_weights_stay_tied(numbers, tmp_path):
+    X, y, _ = numbers
+    pruner = quick(Tied()).fit(X, y)
+    loaded = saved_and_loaded(pruner, tmp_path, Tied)
+    dense = loaded.dense_estimator_.module_
+    assert dense.first.weight is dense.second.weight
+    tied = [p.network_.first.weight is p.network_.second.weight for p in (pruner, loaded)]
+    assert tied[0] == tied[1]
+    np.testing.assert_array_equal(loaded.predict_proba(X), pruner.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (None, "expected modules=<the dense Mlp>"),
+        (Mlp(hidden=8), r"layers.0.weight has shape \(8, 5\), but expected \(16, 5\)"),
+        (nn.Linear(5, 1), r"Linear with parameters \['bias', 'weight'\], but expected"),
+        (Mlp(slope=0.5), "does not compute what the saved network did"),
+    ],
+)
+def test_another_network_is_refused(numbers, tmp_path, modules, message):
+    X, y, _ = numbers
+    save(quick(Mlp).fit(X, y), tmp_path / "a")
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "a", modules=modules)
+
+
+def test_the_default_network_takes_no_modules(file):
+    with pytest.raises(ValueError, match="expected no modules"):
+        load(file, modules=Mlp())
+
+
+class Scale(nn.Module):
+    """A layer of the user's own, which could keep its size anywhere."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n))
+
+    def forward(self, X):
+        return X * self.weight[:, None, None]
+
+
+def test_a_layer_of_unknown_size_is_refused_where_it_cannot_be_tried(tmp_path):
+    module = nn.Sequential(*list(convolutions())[:3], Scale(8), *list(convolutions())[4:])
+    pruner = quick(module).fit(rows("images"), np.arange(80) % 2)
+    first, norm, _, scale, *_, last = pruner.network_
+    for layer, size in ((first, "out_channels"), (norm, "num_features"), (last, "in_features")):
+        setattr(layer, size, 4)
+    first.weight = nn.Parameter(first.weight[:4])
+    for name in ("weight", "bias"):
+        setattr(norm, name, nn.Parameter(getattr(norm, name)[:4]))
+    norm.running_mean, norm.running_var = norm.running_mean[:4], norm.running_var[:4]
+    last.weight = nn.Parameter(last.weight[:, :4])
+    scale.weight = nn.Parameter(scale.weight[:4])
+    pruner.predict(rows("images"))
+    save(pruner, tmp_path / "a")
+    with pytest.raises(ValueError, match="'Scale'.* cannot be resized"):
+        load(tmp_path / "a", modules=module)
+
+
+# -------------------------------------------------------------------------------- what is no data
+
+
+class OwnConstraint(DemographicParity):
+    """Code of the user's."""
+
+
+def test_what_is_no_data_is_refused_or_left_out_with_a_warning(small, tmp_path):
+    with pytest.raises(NotFittedError):
+        save(FairPruner(), tmp_path / "a")
+    pruner = pickle.loads(pickle.dumps(small)).set_params(constraint=OwnConstraint())
+    with pytest.raises(ValueError, match="Got constraint=OwnConstraint"):
+        save(pruner, tmp_path / "a")
+    pruner.set_params(constraint=None)
+    pruner.surprise_ = object()
+    with pytest.raises(ValueError, match="Got surprise_=<object"):
+        save(pruner, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+    del pruner.surprise_
+    pruner.set_params(callbacks=[EpochTimer()], random_state=np.random.RandomState(0))
+    with pytest.warns(UserWarning, match="Not saved: (callbacks|random_state)="):
+        loaded = saved_and_loaded(pruner, tmp_path)
+    assert loaded.callbacks is None and loaded.random_state is None
+
+
+def test_a_network_with_other_layers_than_the_dense_one_is_refused(small, tmp_path):
+    pruner = pickle.loads(pickle.dumps(small))
+    pruner.network_.hidden = nn.Identity()
+    with pytest.raises(ValueError, match="layers that the dense network has not"):
+        save(pruner, tmp_path / "a")
+
+
+# -------------------------------------------------------------------------------------- bad files
+
+
+def test_loading_runs_no_code(file, monkeypatch):
+    def forbidden(*args, **kwargs):
+        raise AssertionError("code from a file")
+
+    for module, name in (
+        (pickle, "load"),
+        (pickle, "loads"),
+        (pickle, "Unpickler"),
+        (torch, "load"),
+    ):
+        monkeypatch.setattr(module, name, forbidden)
+    load(file)
+
+
+def rewritten(file, change, checksums=True):
+    """Change the state of a file, with or without its checksums."""
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest, state = json.loads(members["fairprune_sk.json"]), json.loads(members["state.json"])
+    change(manifest, state)
+    members["state.json"] = json.dumps(state).encode()
+    if checksums:
+        digest = hashlib.sha256(members["state.json"]).hexdigest()
+        manifest["sha256"]["state.json"] = digest
+    members["fairprune_sk.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_an_edited_file_is_refused(file):
+    rewritten(file, lambda manifest, state: state["dict"].append(["more", 1]), checksums=False)
+    with pytest.raises(ValueError, match="was changed or damaged after it was saved"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"object": ["os.system", {"dict": [["command", "true"]]}]},
+        {"object": ["OwnConstraint", {"dict": []}]},
+        {"object": ["BilevelSolver", {"dict": [["gamma", -1]]}]},
+        {"unheard of": 1},
+        {"tensor": "none such"},
+        {},
+        {"a": 1, "b": 2},
+    ],
+)
+def test_only_known_things_are_built(file, content):
+    rewritten(file, lambda manifest, state: state["dict"][0].__setitem__(1, content))
+    with pytest.raises(ValueError, match="state is not as version 1 writes it"):
+        load(file)
+
+
+def test_a_file_of_a_later_version_says_so(file):
+    rewritten(file, lambda manifest, state: manifest.update(version=2))
+    with pytest.raises(ValueError, match="version 2, but expected at most 1.*newer fairprune_sk"):
+        load(file)
+
+
+def other_zip():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("state.json", "{}")
+    return buffer.getvalue()
+
+
+def torch_file():
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.ones(3)}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", pickle.dumps([1]), other_zip(), torch_file()],
+    ids=["empty", "text", "pickle", "zip", "torch"],
+)
+def test_a_foreign_file_is_refused(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match="was not written by fairprune_sk"):
+        load(tmp_path / "a")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99, -1])
+def test_a_truncated_file_is_refused(file, share):
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content)) if share > 0 else -1])
+    with pytest.raises(ValueError, match="is truncated or damaged"):
+        load(file)
+
+
+def test_a_flipped_bit_is_found_or_does_not_matter(small, file, numbers):
+    X, *_ = numbers
+    content, expected = file.read_bytes(), small.predict_proba(X)
+    rng = np.random.default_rng(0)
+    ends = [*range(0, 120, 3), *range(len(content) - 200, len(content), 3)]
+    n_refused = 0
+    for place in [*ends, *rng.integers(len(content), size=60)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.integers(8)
+        file.write_bytes(damaged)
+        try:
+            loaded = load(file)
+        except ValueError as error:
+            assert "Got " in str(error)
+            n_refused += 1
+        else:  # a date, a flag
+            np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+    assert n_refused > 100
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(file, small, monkeypatch, tmp_path):
+    monkeypatch.setattr("fairprune_sk.persistence.MAX_BYTES", 10_000)
+    with pytest.raises(ValueError, match="more than 10000 bytes"):
+        load(file)
+    with pytest.raises(ValueError, match="more than 10000 bytes"):
+        save(small, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [("fsync", OSError(28, "No space left on device")), ("replace", KeyboardInterrupt())],
+)
+def test_a_failed_write_leaves_the_file_that_was_there(small, file, monkeypatch, function, error):
+    before = file.read_bytes()
+
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(os, function, fail)
+    with pytest.raises(type(error)):
+        save(small, file)
+    assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
