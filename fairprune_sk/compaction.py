@@ -90,7 +90,11 @@ def _shrunk(network: nn.Module, X: Any) -> nn.Module:
 
 def _channel_weights(layer: Any, side: str) -> Tensor | None:
     """Weights by channel, shape (n_channels, ...); None for a layer without weight matrix."""
+    if isinstance(layer, nn.Parameter):
+        return layer.movedim(-1, 0).unsqueeze(-1)
     weight = getattr(layer, "weight", None)
+    if isinstance(layer, nn.Embedding):
+        return layer.weight.t()
     if weight is None or weight.ndim < 2:
         return None
     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
@@ -104,9 +108,10 @@ def _channel_weights(layer: Any, side: str) -> Tensor | None:
 def _norms(network: nn.Module, units: Units, side: str) -> Tensor:
     """Sum of the absolute weights on one side of each unit, shape (n_units,)."""
     layers = dict(network.named_modules())
+    parameters = dict(network.named_parameters())
     total = torch.zeros(units.n_units, dtype=torch.float64)
     for piece in units.slices:
-        weight = _channel_weights(layers[piece.layer], piece.side)
+        weight = _channel_weights(layers.get(piece.layer, parameters.get(piece.layer)), piece.side)
         if piece.side != side or weight is None:
             continue
         sizes = weight.detach().abs().flatten(1).sum(1).double().cpu()

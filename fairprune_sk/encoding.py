@@ -65,6 +65,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     beyond those seen in training are cut off; all other columns become codes, with a code of
     their own for missing values and -1 for categories not seen before.
 
+    All that is learned is arrays and dictionaries: a file holds it without code, and an ONNX graph
+    computes the same.
+
     Parameters
     ----------
     None
@@ -78,6 +81,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         Number of codes of each categorical column; these columns come last.
     source_ : ndarray of shape (n_encoded_columns,), int64
         Column of the table that each encoded column comes from.
+    median_ : ndarray of shape (n_numeric,)
+        What takes the place of missing numbers.
+    indicated_ : ndarray of shape (n_indicators,), int64
+        Numeric columns with an indicator of missing values.
+    center_, scale_, low_, high_ : ndarray of shape (n_numeric + n_indicators,)
+        Of the numeric columns and the indicators behind them.
+    codes_ : list of dict
+        Code of each category of each categorical column.
     """
 
     def fit(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -> TableEncoder:
@@ -97,32 +108,28 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         # By position, since column names need not be unique.
         self._categorical = np.array([not is_number(t) for t in frame.dtypes], dtype=bool)
         numeric, categorical = self._split(frame)
-        self._imputer = SimpleImputer(
-            strategy="median", add_indicator=True, keep_empty_features=True
-        )
-        self._scaler = RobustScaler()
-        self._ordinal = OrdinalEncoder(
-            handle_unknown="use_encoded_value", unknown_value=-1, max_categories=MAX_CATEGORIES
-        )
-        # Arrays, whatever scikit-learn is set to give its users.
-        for step in (self._imputer, self._scaler, self._ordinal):
-            step.set_output(transform="default")
         self.edges_: list[Tensor] = []
-        self.n_categories_: list[int] = []
-        at, missing = np.flatnonzero(~self._categorical), np.zeros(0, dtype=np.int64)
+        self.codes_: list[dict[Any, float]] = []
+        self.indicated_ = np.flatnonzero(np.isnan(numeric).any(axis=0))
+        at = np.flatnonzero(~self._categorical)
+        self.source_ = np.concatenate([at, at[self.indicated_], np.flatnonzero(self._categorical)])
         if numeric.shape[1]:
-            imputed = self._imputer.fit_transform(numeric)
-            missing = self._imputer.indicator_.features_
-            scaled = np.clip(self._scaler.fit_transform(imputed), -LARGEST, LARGEST)
-            scaled = scaled.astype(np.float32)
-            self._low, self._high = scaled.min(axis=0), scaled.max(axis=0)
+            imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numeric)
+            self.median_ = imputer.statistics_
+            scaler = RobustScaler().fit(self._filled(numeric))
+            self.center_, self.scale_ = scaler.center_, scaler.scale_
+            scaled = np.clip(self._scaled(numeric), -LARGEST, LARGEST).astype(np.float32)
+            self.low_, self.high_ = scaled.min(axis=0), scaled.max(axis=0)
             self.edges_ = [
                 torch.from_numpy(tree_bins(column, y, sample_weight)) for column in scaled.T
             ]
-        if categorical.shape[1]:
-            codes = self._ordinal.fit_transform(categorical)
-            self.n_categories_ = [int(column.max()) + 1 for column in codes.T]
-        self.source_ = np.concatenate([at, at[missing], np.flatnonzero(self._categorical)])
+        for column in categorical.T:
+            ordinal = OrdinalEncoder(max_categories=MAX_CATEGORIES).fit(column[:, None])
+            (values,) = ordinal.categories_
+            # Not set_output's: an array, whatever scikit-learn is set to give its users.
+            codes = ordinal.set_output(transform="default").transform(values[:, None])[:, 0]
+            self.codes_.append(dict(zip(values.tolist(), codes.tolist(), strict=True)))
+        self.n_categories_ = [int(max(codes.values())) + 1 for codes in self.codes_]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -139,11 +146,22 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         numeric, categorical = self._split(pd.DataFrame(X))
         parts = []
         if numeric.shape[1]:
-            scaled = self._scaler.transform(self._imputer.transform(numeric))
-            parts.append(np.clip(scaled, self._low, self._high).astype(np.float32))
+            scaled = self._scaled(numeric)
+            parts.append(np.clip(scaled, self.low_, self.high_).astype(np.float32))
         if categorical.shape[1]:
-            parts.append(self._ordinal.transform(categorical).astype(np.float32))
+            encoded = [
+                [codes.get(value, -1.0) for value in column]
+                for codes, column in zip(self.codes_, categorical.T, strict=True)
+            ]
+            parts.append(np.array(encoded, dtype=np.float32).T)
         return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+    def _filled(self, numeric: np.ndarray) -> np.ndarray:
+        missing = np.isnan(numeric)
+        return np.hstack([np.where(missing, self.median_, numeric), missing[:, self.indicated_]])
+
+    def _scaled(self, numeric: np.ndarray) -> np.ndarray:
+        return (self._filled(numeric) - self.center_) / self.scale_
 
     def _split(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         numeric = frame.loc[:, ~self._categorical]

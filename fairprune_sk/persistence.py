@@ -1,32 +1,14 @@
-"""Fitted estimators as files that hold data alone: loading one never runs code from it.
-
-A file is a zip of three members: ``fairprune_sk.json`` with the format's version and the checksums
-of the other two, ``state.json`` and ``tensors.safetensors``. The checksums show damage and careless
-edits; they are no signature.
-"""
+"""Fitted estimators as files that hold data alone: loading one never runs code from it."""
 
 from __future__ import annotations
 
 import copy
-import datetime
-import hashlib
-import io
-import json
 import os
-import secrets
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from fairlearn import reductions as moments
-from fairlearn.reductions import Moment
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
@@ -35,107 +17,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from fairprune_sk.bilevel import SOLVERS
-from fairprune_sk.constraints import CONSTRAINTS
+from fairprune_sk.data import VERSION, as_json, from_json, network_tensors, read_file, write_file
 from fairprune_sk.dense import _build_module
 from fairprune_sk.encoding import TableEncoder
-from fairprune_sk.granularity import GRANULARITIES
 from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import device_of, evaluating, forward
 from fairprune_sk.pruner import FairPruner
 from fairprune_sk.training import BinaryNet, MulticlassNet, main_output, plain
-
-VERSION = 1
-"""Of the format: files of a later one are refused."""
-
-MAX_BYTES = 2**32
-"""No member of a file is larger: a small file cannot fill the memory."""
-
-_MANIFEST, _STATE, _TENSORS = "fairprune_sk.json", "state.json", "tensors.safetensors"
-
-_MOMENTS = (
-    moments.DemographicParity,
-    moments.EqualizedOdds,
-    moments.ErrorRateParity,
-    moments.FalsePositiveRateParity,
-    moments.TruePositiveRateParity,
-)
-_CLASSES: dict[str, type] = {
-    **{c.__name__: c for names in (CONSTRAINTS, SOLVERS) for c in names.values()},
-    **{type(granularity).__name__: type(granularity) for granularity in GRANULARITIES.values()},
-    **{f"fairlearn.{c.__name__}": c for c in _MOMENTS},
-}
-"""Every class that a file may name."""
-
-_SCALARS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
-    "float": (float, repr, float),  # those that JSON has not: infinities and NaN
-    "timestamp": (pd.Timestamp, pd.Timestamp.isoformat, pd.Timestamp),
-    "timedelta": (pd.Timedelta, pd.Timedelta.isoformat, pd.Timedelta),
-    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
-}
 
 # Layers whose forward reads its sizes off the weights, or off plain integers, which are stored.
 _RESIZABLE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.PReLU)
 
 # Of scikit-learn's callbacks and routing, not of the fit.
 _SHELL = {"_skl_callbacks", "_skl_callbacks_to_teardown", "_callback_fit_ctx", "_metadata_request"}
-
-
-class PortableEncoder(TableEncoder):
-    """A fitted :class:`TableEncoder` whose state is arrays and dictionaries alone.
-
-    Attributes
-    ----------
-    median_ : ndarray of shape (n_numeric,)
-        What missing numbers are replaced by.
-    indicated_ : ndarray of shape (n_indicators,), int64
-        Numeric columns with an indicator of missing values.
-    center_, scale_, low_, high_ : ndarray of shape (n_numeric + n_indicators,)
-    codes_ : list of dict
-        Code of each category of each categorical column.
-    """
-
-    @classmethod
-    def of(cls, encoder: TableEncoder) -> PortableEncoder:
-        """Take over the state of a fitted encoder, to the same bits of every output."""
-        if isinstance(encoder, cls):
-            return encoder
-        portable = cls()
-        steps = {"_imputer", "_scaler", "_ordinal", "_low", "_high"}
-        vars(portable).update({k: v for k, v in vars(encoder).items() if k not in steps})
-        if not encoder._categorical.all():
-            portable.median_ = encoder._imputer.statistics_
-            portable.indicated_ = np.asarray(encoder._imputer.indicator_.features_, dtype=np.int64)
-            portable.center_, portable.scale_ = encoder._scaler.center_, encoder._scaler.scale_
-            portable.low_, portable.high_ = encoder._low, encoder._high
-        portable.codes_ = []
-        categories = encoder._ordinal.categories_ if encoder._categorical.any() else []
-        for j, values in enumerate(categories):
-            rows = np.full((len(values), len(categories)), None, dtype=object)
-            rows[:] = [column[0] for column in categories]
-            rows[:, j] = values
-            codes = encoder._ordinal.transform(rows)[:, j].tolist()
-            portable.codes_.append(dict(zip(values.tolist(), codes, strict=True)))
-        return portable
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Encode a table of shape (n, n_columns) to float32, as :class:`TableEncoder` does."""
-        numeric, categorical = self._split(pd.DataFrame(X))
-        parts = []
-        if numeric.shape[1]:
-            missing = np.isnan(numeric)
-            numbers = np.hstack(
-                [np.where(missing, self.median_, numeric), missing[:, self.indicated_]]
-            )
-            scaled = (numbers - self.center_) / self.scale_
-            parts.append(np.clip(scaled, self.low_, self.high_).astype(np.float32))
-        if categorical.shape[1]:
-            encoded = [
-                [known.get(value, -1.0) for value in column]
-                for known, column in zip(self.codes_, categorical.T, strict=True)
-            ]
-            parts.append(np.array(encoded, dtype=np.float32).T)
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
 def save(pruner: FairPruner, path: str | os.PathLike[str]) -> None:
@@ -194,7 +88,7 @@ def save(pruner: FairPruner, path: str | os.PathLike[str]) -> None:
     state = {
         "parameters": parameters,
         "attributes": {k: v for k, v in attributes.items() if k not in networks},
-        "encoder": vars(PortableEncoder.of(pruner.encoder_)) if default else None,
+        "encoder": vars(pruner.encoder_) if default else None,
         "architecture": _architecture(dense) if default else type(dense).__name__,
         "binary": isinstance(pruner.dense_estimator_, NeuralNetBinaryClassifier),
         "sizes": {name: _changed_sizes(dense, network) for name, network in networks.items()},
@@ -202,15 +96,7 @@ def save(pruner: FairPruner, path: str | os.PathLike[str]) -> None:
         "history": _epochs(pruner.history_),
         "dense_history": _epochs(pruner.dense_estimator_.history),
     }
-    members = {
-        _STATE: json.dumps(_as_json(state, tensors, ""), allow_nan=False).encode(),
-        _TENSORS: tensors_to_bytes(tensors),
-    }
-    if max(map(len, members.values())) > MAX_BYTES:
-        raise ValueError(f"Got a network of more than {MAX_BYTES} bytes, the most that is read.")
-    digests = {name: hashlib.sha256(member).hexdigest() for name, member in members.items()}
-    manifest = json.dumps({"version": VERSION, "sha256": digests}).encode()
-    write_atomically(path, compressed({_MANIFEST: manifest, **members}))
+    write_file(path, as_json(state, tensors), tensors)
 
 
 def load(path: str | os.PathLike[str], *, modules: Any = None) -> FairPruner:
@@ -235,14 +121,14 @@ def load(path: str | os.PathLike[str], *, modules: Any = None) -> FairPruner:
         If the file is truncated, was changed, is foreign, or comes from a later version; or if
         the module is not of the saved architecture.
     """
-    data, tensors = _read(path)
+    data, tensors = read_file(path)
     try:
-        state = _from_json(data, tensors)
+        state = from_json(data, tensors)
         attributes, architecture = state["attributes"], state["architecture"]
         pruner = FairPruner(**state["parameters"])
         encoder = None
         if state["encoder"] is not None:
-            encoder = PortableEncoder()
+            encoder = TableEncoder()
             vars(encoder).update(state["encoder"])
             built = TabularNetwork(encoder.edges_, encoder.n_categories_, **architecture)
     except Exception as error:  # whatever strange data leads to
@@ -275,152 +161,6 @@ def load(path: str | os.PathLike[str], *, modules: Any = None) -> FairPruner:
     pruner.history_ = _history(state["history"])
     _check_probe(pruner, state["probe"], resized)
     return pruner
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file as a whole or not at all: beside it first, then in its place."""
-    target = Path(path).resolve()
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def network_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each with memory of its own on the CPU."""
-    named = [*module.named_parameters(), *module.named_buffers()]
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named}
-
-
-def compressed(members: Mapping[str, bytes]) -> bytes:
-    """Zip of the members; the same ones give the same bytes. Zeros among weights shrink."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
-
-
-def _read(path: Any) -> tuple[Any, dict[str, Tensor]]:
-    """JSON and tensors of a file, after every check that it allows."""
-    content = Path(path).read_bytes()
-    ours = content[30 : 30 + len(_MANIFEST)] == _MANIFEST.encode()  # a zip names members there
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        manifest = json.loads(_member(archive, _MANIFEST))
-        version, digests = int(manifest["version"]), manifest["sha256"]
-    except Exception as error:
-        what = "is truncated or damaged" if ours else "was not written by fairprune_sk"
-        raise ValueError(f"Got {path}, which {what} ({len(content)} bytes).") from error
-    if version > VERSION:
-        raise ValueError(
-            f"Got {path} of format version {version}, but expected at most {VERSION}: it was "
-            "written by a newer fairprune_sk."
-        )
-    try:
-        members = [_member(archive, name) for name in (_STATE, _TENSORS)]
-        found = [hashlib.sha256(member).hexdigest() for member in members]
-        if found != [digests[name] for name in (_STATE, _TENSORS)]:
-            raise ValueError("a checksum does not match")
-        return json.loads(members[0]), tensors_from_bytes(members[1])
-    except Exception as error:
-        raise ValueError(
-            f"Got {path}, which was changed or damaged after it was saved: {error}."
-        ) from error
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).file_size > MAX_BYTES:
-        raise ValueError(f"{name} has more than {MAX_BYTES} bytes")
-    return archive.read(name)
-
-
-def _as_json(value: Any, tensors: dict[str, Tensor], where: str) -> Any:
-    """JSON that keeps the type of all data; what JSON has not is a dict of its type's name."""
-
-    def each(values: Any) -> list[Any]:
-        return [_as_json(v, tensors, where) for v in values]
-
-    kind = type(value)
-    if value is None or kind in (bool, int, str) or (kind is float and np.isfinite(value)):
-        return value
-    if kind is list:
-        return each(value)
-    if kind is tuple:
-        return {"tuple": each(value)}
-    if kind is dict:
-        return {"dict": [[*each([k]), _as_json(v, tensors, str(k))] for k, v in value.items()]}
-    if isinstance(value, Tensor):
-        key = f"state/{len(tensors)}"
-        tensors[key] = value.detach().cpu().clone().contiguous()
-        return {"tensor": key}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
-        return {"array": [value.dtype.str, list(value.shape), each(value.ravel().tolist())]}
-    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
-        return {"scalar": [value.dtype.str, *each([value.item()])]}
-    if isinstance(value, np.dtype):
-        return {"dtype": value.str}
-    if isinstance(value, pd.DataFrame):
-        return {"frame": each([value.to_numpy(), list(value.index), list(value.columns)])}
-    if kind is pd.Interval:
-        return {"interval": each([value.left, value.right, value.closed])}
-    for tag, (scalar, write, _) in _SCALARS.items():
-        if kind is scalar:
-            return {tag: write(value)}
-    name = f"fairlearn.{kind.__name__}" if isinstance(value, Moment) else kind.__name__
-    if _CLASSES.get(name) is kind:
-        return {"object": [name, _as_json(_arguments(value), tensors, where)]}
-    raise ValueError(
-        f"Got {where}={value!r}, which a file without code cannot hold: expected numbers, strings "
-        "and other data, or an object of this package's own classes."
-    )
-
-
-def _arguments(value: Any) -> dict[str, Any]:
-    """Arguments that make an object again."""
-    if not isinstance(value, Moment):
-        return dict(vars(value))
-    if value.ratio == 1.0:
-        return {"difference_bound": value.eps}
-    return {"ratio_bound": value.ratio, "ratio_bound_slack": value.eps}
-
-
-def _from_json(data: Any, tensors: dict[str, Tensor]) -> Any:
-    """Read what :func:`_as_json` wrote."""
-    if isinstance(data, list):
-        return [_from_json(value, tensors) for value in data]
-    if not isinstance(data, dict):
-        return data
-    ((tag, content),) = data.items()
-    if tag in _SCALARS:
-        return _SCALARS[tag][2](content)
-    content = _from_json(content, tensors)
-    match tag, content:
-        case "tuple", values:
-            return tuple(values)
-        case "dict", items:
-            return dict(items)
-        case "tensor", key:
-            return tensors[key].clone()
-        case "array", [dtype, shape, values]:
-            return np.fromiter(values, np.dtype(dtype), len(values)).reshape(shape)
-        case "scalar", [dtype, value]:
-            return np.dtype(dtype).type(value)
-        case "dtype", name:
-            return np.dtype(name)
-        case "frame", [values, index, columns]:
-            return pd.DataFrame(values, index=index, columns=columns)
-        case "interval", [left, right, closed]:
-            return pd.Interval(left, right, closed)
-        case "object", [name, arguments]:
-            return _CLASSES[name](**arguments)
-    raise ValueError(f"no data is called {tag!r}")
 
 
 def _architecture(dense: nn.Module) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
                     fixed.append((*side, int(channel)))
     for name, layer in heads.items():
         _join_heads(joined, name, layer)
+    _join_embeddings(joined, module, X)
     for name, child in module.named_modules():
         if isinstance(child, _ConvNd) and child.groups > 1 and not _is_depthwise(child):
             _join_positions(joined, name, child)
@@ -334,6 +335,66 @@ def _join_positions(joined: _Joined, name: str, layer: _ConvNd) -> None:
             joined.join((name, side, channel % (n // layer.groups)), (name, side, channel))
 
 
+def _embeddings(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters whose last axis holds the dimensions of an embedding, by the slice's name.
+
+    Those of ``nn.Embedding``, and those that belong to no layer that is known here.
+    """
+    known = (nn.Linear, _ConvNd, _NormBase, nn.PReLU, nn.Embedding, *_MIXING)
+    found: dict[str, nn.Parameter] = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Embedding):
+            found[name] = layer.get_parameter("weight")
+        elif not isinstance(layer, known):
+            for key, parameter in layer.named_parameters(recurse=False):
+                if parameter.ndim and parameter.shape[-1] > 1:
+                    found[f"{name}.{key}".lstrip(".")] = parameter
+    return found
+
+
+def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
+    """Join each dimension of an embedding with the channels of the linear layers that read it.
+
+    A trace starts at layers, and takes a flattened axis for channels first. So this is tried
+    out: a dimension is changed, and the inputs of the linear layers are looked at. A layer reads
+    an embedding where each of its inputs follows one dimension; further on, they follow many.
+    """
+    embeddings = _embeddings(module)
+    readers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear)}
+    if not embeddings or not readers:
+        return
+    own = dict(copy.deepcopy(module).eval().named_modules())
+    net = own[""]
+    seen: dict[str, Tensor] = {}
+    for name in readers:
+        own[name].register_forward_pre_hook(
+            lambda m, args, name=name: seen.__setitem__(name, args[0].detach().clone())
+        )
+
+    def inputs() -> dict[str, Tensor]:
+        seen.clear()
+        net(**X) if isinstance(X, dict) else net(X)
+        return {n: v.reshape(-1, v.shape[-1]) for n, v in seen.items() if v.ndim >= 2}
+
+    with torch.no_grad():
+        before = inputs()
+        for name, parameter in _embeddings(net).items():
+            follows: dict[str, list[Tensor]] = {reader: [] for reader in before}
+            for j in range(parameter.shape[-1]):
+                kept = parameter[..., j].clone()
+                parameter[..., j] += 1.0 + torch.rand_like(kept)
+                after = inputs()
+                parameter[..., j] = kept
+                for reader, value in before.items():
+                    follows[reader].append((after[reader] != value).any(0))
+            for reader, rows in follows.items():
+                changed = torch.stack(rows)  # (dimension, input)
+                if not changed.any(1).all() or (changed.sum(0) > 1).any():
+                    continue
+                for j, channel in changed.nonzero().tolist():
+                    joined.join((name, _WRITES, j), (reader, _READS, channel))
+
+
 def _join_parts(joined: _Joined, root: tuple[str, str], sizes: list[int], item: Any) -> None:
     """Join the channels at one place in all parts of a split: parts stay of one size."""
     if len(set(sizes)) == 1:
@@ -379,14 +440,17 @@ def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) 
     for channel in joined.parent:
         members.setdefault(joined.find(channel), []).append(channel)
     stays = {joined.find(channel) for channel in fixed}
-    layers = dict(module.named_modules())
+    layers, embeddings = dict(module.named_modules()), _embeddings(module)
     sets = [
         channels
         for root, channels in members.items()
         # What nobody reads is an output of the network.
         if root not in stays
         and {side for _, side, _ in channels} == {_READS, _WRITES}
-        and all(channel < _n_channels(layers[name], side) for name, side, channel in channels)
+        and all(
+            channel < _n_channels(layers.get(name, embeddings.get(name)), side)
+            for name, side, channel in channels
+        )
     ]
     # Units that touch the same layers on the same sides compete with each other.
     kinds: dict[Any, int] = {}
@@ -401,10 +465,14 @@ def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) 
     slices = []
     weights: dict[str, dict[int, Tensor]] = {}
     for (name, side), units in unit_of.items():
-        layer = layers[name]
+        layer = layers.get(name, embeddings.get(name))
         unit = torch.full((_n_channels(layer, side),), -1, dtype=torch.int64)
         unit[list(units)] = torch.tensor(list(units.values()))
         slices.append(Slice(name, side, unit))
+        if isinstance(layer, nn.Embedding):
+            weights.setdefault(f"{name}.weight", {})[1] = unit.to(device)
+        elif isinstance(layer, nn.Parameter) and layer.ndim >= 2:
+            weights.setdefault(name, {})[layer.ndim - 1] = unit.to(device)
         if not isinstance(layer, nn.Linear | _ConvNd):
             continue
         axis = int(side == _READS) ^ int(isinstance(layer, _ConvTransposeNd))
@@ -414,7 +482,11 @@ def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) 
     return Units(torch.tensor(layer_of_unit, device=device), tuple(slices), weights)
 
 
-def _n_channels(layer: nn.Module, side: str) -> int:
+def _n_channels(layer: Any, side: str) -> int:
+    if isinstance(layer, nn.Parameter):
+        return layer.shape[-1]
+    if isinstance(layer, nn.Embedding):
+        return layer.embedding_dim
     if isinstance(layer, nn.Linear):
         return layer.in_features if side == _READS else layer.out_features
     if isinstance(layer, _ConvNd):
@@ -443,8 +515,19 @@ def cut(module: nn.Module, units: Units, kept: Tensor) -> None:
     layers = dict(module.named_modules())
     for piece in units.slices:
         gone = (~kept[piece.unit]).nonzero().flatten().tolist()
-        if gone:
+        if gone and piece.layer not in layers:
+            _cut_parameter(module, piece.layer, kept[piece.unit])
+        elif gone:
             _cutter(layers[piece.layer], piece.side)(layers[piece.layer], gone)
+
+
+def _cut_parameter(module: nn.Module, name: str, kept: Tensor) -> None:
+    """Cut dimensions out of a parameter that belongs to no layer, along its last axis."""
+    owner, _, key = name.rpartition(".")
+    layer = module.get_submodule(owner)
+    parameter = getattr(layer, key)
+    small = parameter.detach()[..., kept.to(parameter.device)].clone()
+    setattr(layer, key, nn.Parameter(small, requires_grad=parameter.requires_grad))
 
 
 def _cutter(layer: nn.Module, side: str) -> Callable[[nn.Module, list[int]], Any]:
@@ -457,4 +540,6 @@ def _cutter(layer: nn.Module, side: str) -> Callable[[nn.Module, list[int]], Any
         return tp.prune_conv_in_channels if side == _READS else tp.prune_conv_out_channels
     if isinstance(layer, nn.PReLU):
         return tp.prune_prelu_out_channels
+    if isinstance(layer, nn.Embedding):
+        return tp.prune_embedding_out_channels
     return tp.prune_batchnorm_out_channels

@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from rtdl_num_embeddings import PiecewiseLinearEncoding, compute_bins
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder, RobustScaler
 
 from fairprune_sk.encoding import MAX_BINS, TableEncoder, tree_bins
 from fairprune_sk.modules import ColumnEncoding, TabularNetwork
@@ -88,6 +91,20 @@ def test_every_kind_of_column_becomes_finite_floats(frame):
     assert encoder.n_categories_ == [2, 4, 2, 3]
     network = TabularNetwork(encoder.edges_, encoder.n_categories_).eval()
     assert network(torch.from_numpy(encoded)).shape == (len(frame), 1)
+
+
+def test_encoding_is_that_of_scikit_learn(frame):
+    frame.loc[3, "job"] = None
+    encoder = TableEncoder().fit(frame, np.arange(len(frame)) % 2)
+    names = ["income", "children", "nothing", "one", "visits"]
+    numbers = frame[names].to_numpy(dtype=float, na_value=np.nan)
+    steps = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    expected = make_pipeline(steps, RobustScaler()).fit_transform(numbers).astype(np.float32)
+    np.testing.assert_array_equal(encoder.transform(frame)[:, :8], expected)
+    words = frame.drop(columns=names).astype(object)
+    words = words.where(words.notna(), None).to_numpy()
+    codes = OrdinalEncoder().fit_transform(words)
+    np.testing.assert_array_equal(encoder.transform(frame)[:, 8:], codes)
 
 
 def test_categories_not_seen_before_are_zeros_and_outliers_are_cut(frame):

@@ -15,7 +15,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from fairprune_sk import FairPruner
-from fairprune_sk.export import TOLERANCE, onnx_inputs, to_onnx, to_torch_export
+from fairprune_sk.export import TOLERANCE, to_onnx, to_torch_export
+from fairprune_sk.onnx_graph import onnx_inputs
 from fairprune_sk.transformer import TabularTransformer
 
 # Networks of a few epochs on random labels may well predict one class.

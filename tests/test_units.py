@@ -79,6 +79,27 @@ def transposed(m, X):
     return m["out"](pooled(m["c"](m["p"](m["t"](m["a"](X))))))
 
 
+class Columns(nn.Module):
+    """Piecewise-linear embeddings of columns: a weight that belongs to no layer."""
+
+    def __init__(self, n_columns, n_bins, d):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_columns, n_bins, d))
+        self.bias = nn.Parameter(torch.randn(n_columns, d))
+
+    def forward(self, X):
+        bins = torch.stack([X, X**2, X**3], dim=-1)
+        return F.relu(torch.einsum("nft,ftd->nfd", bins, self.weight) + self.bias)
+
+
+def embedded_columns(m, X):
+    return m["out"](F.relu(m["a"](m["e"](X).flatten(1))))
+
+
+def embedded_codes(m, X):
+    return m["out"](F.relu(m["a"](m["e"]((7 * X).long()).flatten(1))))
+
+
 IMAGE = (4, 3, 8, 8)
 NETWORKS = {
     "linear": (lambda: Net(linear, a=nn.Linear(5, 12), b=nn.Linear(12, 9), out=head(9)), (4, 5)),
@@ -120,6 +141,14 @@ NETWORKS = {
     "table": (
         lambda: TabularNetwork([torch.linspace(0, 1, 5)] * 3, [3, 2], hidden=(16, 8)),
         (4, 5),
+    ),
+    "embedded columns": (
+        lambda: Net(embedded_columns, e=Columns(5, 3, 6), a=nn.Linear(30, 8), out=head(8)),
+        (40, 5),
+    ),
+    "embedded codes": (
+        lambda: Net(embedded_codes, e=nn.Embedding(8, 6), a=nn.Linear(30, 8), out=head(8)),
+        (40, 5),
     ),
     "transformer": (lambda: TabularTransformer(5), (4, 5)),
     "ResNet-10": (ResNet10, (2, 3, 64, 64)),
@@ -210,6 +239,19 @@ def test_finding_units_leaves_the_network_as_it_was():
     find_units(module, X)
     assert module.training and not module.layers["a"].weight.requires_grad
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def test_a_dimension_of_an_embedding_goes_for_all_columns():
+    module, X = build("embedded columns")
+    units = find_units(module, X)
+    assert units.weights["layers.e.weight"][2].unique().numel() == 6
+    columns = units.weights["layers.a.weight"][1].view(5, 6)
+    assert (columns == columns[0]).all()
+    kept = torch.ones(units.n_units, dtype=torch.bool)
+    kept[units.weights["layers.e.weight"][2][:4]] = False
+    cut(module, units, kept)
+    assert module.layers["e"].weight.shape == (5, 3, 2) and module.layers["a"].in_features == 10
+    assert module(X).shape == (40, 1)
 
 
 def test_heads_go_as_a_whole():
