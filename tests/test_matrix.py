@@ -1,0 +1,93 @@
+"""Every granularity and network: the compact network is the masked one, in every form."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetBinaryClassifier
+from torch import nn
+
+import fairprune_sk
+from fairprune_sk import FairPruner
+from fairprune_sk.onnx_graph import onnx_inputs
+from fairprune_sk.outputs import logits
+from fairprune_sk.transformer import TabularTransformer
+from fairprune_sk.vision import MobileNetV2, ResNet10, ResNet18
+
+
+class Mlp(nn.Module):
+    def __init__(self, n_features=6):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(n_features, 32), nn.Linear(32, 16), nn.Linear(16, 1)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.b(torch.relu(self.a(X)))))
+
+
+TABLE, IMAGES = (60, 6), (24, 3, 32, 32)
+NETWORKS = {
+    "default": (None, TABLE),
+    "MLP": (Mlp, TABLE),
+    "transformer": (lambda: TabularTransformer(6, d_token=16, n_blocks=1, d_hidden=32), TABLE),
+    "ResNet-10": (ResNet10, IMAGES),
+    "ResNet-18": (ResNet18, IMAGES),
+    "MobileNetV2": (MobileNetV2, IMAGES),
+}
+
+
+def estimator_of(make):
+    """Wrap a network in a net of two epochs: what it has learned does not matter here."""
+    if make is None:
+        return None
+    torch.manual_seed(0)
+    return NeuralNetBinaryClassifier(
+        make(), max_epochs=2, lr=0.01, batch_size=12, train_split=None, verbose=0
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("granularity", ["unstructured", "neuron", "2:4"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_compact_and_masked_networks_agree_in_every_form(name, granularity, tmp_path):
+    make, shape = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=shape).astype(np.float32), np.arange(shape[0]) % 2
+    pruner = FairPruner(
+        estimator_of(make),
+        granularity=granularity,
+        sparsity=0.7,
+        constraint=None,
+        max_epochs=2,
+        warm_start=True,  # keeps the masked network beside the compact one
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fairprune_sk.CollapseWarning)
+        pruner.fit(X, y)
+    new = rng.normal(size=shape).astype(np.float32)
+    table = pruner._table(new)
+    masked = logits(pruner._masked, table, pruner._probabilities).numpy()[:, 0]
+    np.testing.assert_allclose(pruner.decision_function(new), masked, atol=1e-5, rtol=1e-5)
+    if granularity == "neuron":
+        sizes = [sum(p.numel() for p in n.parameters()) for n in (pruner.network_, pruner._masked)]
+        assert sizes[0] < 0.4 * sizes[1]
+
+    expected = pruner.predict_proba(new)
+    pruner.save(tmp_path / "pruner.fairprune")
+    modules = None if make is None else make()
+    for again in (
+        pickle.loads(pickle.dumps(pruner)),
+        copy.deepcopy(pruner),
+        fairprune_sk.load(tmp_path / "pruner.fairprune", modules=modules),
+    ):
+        np.testing.assert_array_equal(again.predict_proba(new), expected)
+
+    pruner.to_onnx(tmp_path / "pruner.onnx", X=X)
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(tmp_path / "pruner.onnx"))
+    got = session.run(["probabilities"], onnx_inputs(pruner, new))[0]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
