@@ -495,7 +495,7 @@ class FairPruner(
                 X, seen = encoder.transform(X), encoder.transform(seen)
             network: Any = None
             if warm:
-                module = self._last_network()
+                module = self._masked_network()
             elif encoder is not None:
                 network = module = TabularNetwork(
                     encoder.edges_,
@@ -553,7 +553,6 @@ class FairPruner(
         warn_about(best, requirement, [rows / n for rows in dense_rates], classes)
         network = compact(net.module_, net.state_.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
-        full = copy.deepcopy(network) if self.warm_start else None
         if layout.cuts:
             network = shrink(network, rows)
         support = self._support(network, rows, encoder)
@@ -572,7 +571,11 @@ class FairPruner(
             "selected_features_": support,
             "dense_estimator_": dense,
             "network_": network,
-            "_masked": full,
+            # For a warm start, which goes on in the size of the dense network.
+            "_kept_weights": {
+                name: value.cpu()[masks[name]] if name in masks else value.cpu()
+                for name, value in {**best.parameters, **best.buffers}.items()
+            },
             "_n_hidden": last_hidden(network, rows).shape[1] if has_hidden(network) else 0,
             "masks_": masks,
             "sparsity_": reached_sparsity(masks),
@@ -617,14 +620,15 @@ class FairPruner(
         mask = np.isin(names, self.selected_features_)
         return np.flatnonzero(mask) if indices else mask
 
-    def _last_network(self) -> nn.Module:
-        """Network of the last fit in the size of the dense one: sparsities go on from there."""
-        if self._masked is None:
-            raise ValueError(
-                "Got warm_start=True after a fit with warm_start=False, which has kept the small "
-                "network only: set warm_start=True before the first fit."
-            )
-        return self._masked
+    def _masked_network(self) -> nn.Module:
+        """Network of the last fit in the size of the dense one, on the CPU."""
+        network = copy.deepcopy(plain(self.dense_estimator_.module_)).cpu().eval()
+        state = dict(self._kept_weights)
+        for name, mask in self.masks_.items():
+            state[name] = torch.zeros(mask.shape, dtype=state[name].dtype)
+            state[name][mask] = self._kept_weights[name]
+        network.load_state_dict(state, strict=False)
+        return network
 
     def _last_multipliers(self, conditions: list[str], groups: Any) -> Tensor | None:
         """Multipliers of the last fit, where they belong to the same cells."""

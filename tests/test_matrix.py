@@ -63,7 +63,6 @@ def test_compact_and_masked_networks_agree_in_every_form(name, granularity, tmp_
         sparsity=0.7,
         constraint=None,
         max_epochs=2,
-        warm_start=True,  # keeps the masked network beside the compact one
         random_state=0,
     )
     with warnings.catch_warnings():
@@ -71,10 +70,11 @@ def test_compact_and_masked_networks_agree_in_every_form(name, granularity, tmp_
         pruner.fit(X, y)
     new = rng.normal(size=shape).astype(np.float32)
     table = pruner._table(new)
-    masked = logits(pruner._masked, table, pruner._probabilities).numpy()[:, 0]
+    full = pruner._masked_network()
+    masked = logits(full, table, pruner._probabilities).numpy()[:, 0]
     np.testing.assert_allclose(pruner.decision_function(new), masked, atol=1e-5, rtol=1e-5)
     if granularity == "neuron":
-        sizes = [sum(p.numel() for p in n.parameters()) for n in (pruner.network_, pruner._masked)]
+        sizes = [sum(p.numel() for p in n.parameters()) for n in (pruner.network_, full)]
         assert sizes[0] < 0.4 * sizes[1]
 
     expected = pruner.predict_proba(new)
