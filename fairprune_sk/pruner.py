@@ -188,6 +188,8 @@ class FairPruner(
     multipliers_ : DataFrame of shape (n_conditions, n_groups) or None
         Multipliers at the end: what the constraint costs, by what the rates are conditioned on
         (event, class and control stratum) and group.
+    n_unconstrained_ : int
+        Number of these that were left out of the constraint, for want of rows.
     violation_ : float or None
         Gap of hard predictions on the training rows minus the tolerance.
     history_ : skorch.history.History
@@ -389,6 +391,8 @@ class FairPruner(
         if streams(X):
             return self._check_streamed(X, reset)
         if self.estimator is not None:
+            if isinstance(X, pd.DataFrame):
+                _check_numbers(X)
             return validate_data(
                 self, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
             )
@@ -580,6 +584,7 @@ class FairPruner(
             "masks_": masks,
             "sparsity_": reached_sparsity(masks),
             "multipliers_": multipliers,
+            "n_unconstrained_": 0 if cells is None else int((~cells.constrained).sum()),
             "violation_": None if tolerance is None else best.gap - tolerance,
             "history_": net.history,
             "n_iter_": net.step_,
@@ -814,3 +819,14 @@ class FairPruner(
         X = self._table(X).X
         arrays = X if isinstance(X, Mapping) or streams(X) else X.numpy()
         return fingerprint(arrays) == self._fingerprint
+
+
+def _check_numbers(X: pd.DataFrame) -> None:
+    """Refuse, by name, columns that a network other than the default one cannot read."""
+    other = [str(n) for n, dtype in X.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    if other:
+        raise ValueError(
+            f"Got X with columns that hold no numbers: {other[:10]}. Only the default network "
+            "(estimator=None) encodes categories: encode them before, as with scikit-learn's "
+            "OneHotEncoder."
+        )

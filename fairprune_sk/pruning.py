@@ -188,6 +188,10 @@ class PruningNet(DeferredLosses):
             self.history.record("max_multiplier", float(fairness.multipliers.max()))
         if self.progress >= self.solver.freeze_start:
             self.consider(dataset_train)
+            return
+        self.history.record("train_accuracy", math.nan)  # a column of the log from the start
+        if self.problem.fairness is not None:
+            self.history.record("train_gap", math.nan)
 
     def consider(self, table: ResidentTable) -> None:
         """Measure the masked network on the whole training table; keep it if it is the best."""

@@ -594,6 +594,12 @@ def _fit_notes(model: Any, X: Any, frame: MetricFrame, classes: tuple[int, ...])
         f"Trained for a gap in {words}{how} of at most {requirement.tolerance:g}; on these {where} "
         f"it is {'undefined' if np.isnan(gap) else met}."
     )
+    left_out = getattr(model, "n_unconstrained_", 0)
+    if left_out:
+        notes.append(
+            f"The constraint left out {left_out} rates of groups with fewer than min_group_count="
+            f"{model.min_group_count} rows; here every group counts that has the rate."
+        )
     return notes
 
 

@@ -23,6 +23,9 @@ from fairprune_sk.groups import group_codes, group_name, sensitive_frame
 # of a small sample: what to do about it is for the user to decide.
 _NO_ACCIDENT = 10
 
+# Cells that a message names one by one.
+_SHOWN = 100
+
 
 def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
     """Code the labels.
@@ -246,7 +249,9 @@ def check_cells(
             rows = "rows" if condition == "all" else f"{condition} rows"
             return f"{group_name(groups[index % n_groups])!r} ({int(counts[index])} {rows})"
 
-        return "; ".join(name(int(index)) for index in selected.nonzero().flatten())
+        indices = [int(index) for index in selected.nonzero().flatten()]
+        more = f"; and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+        return "; ".join(map(name, indices[:_SHOWN])) + more
 
     impossible = (counts == 0) & (totals >= _NO_ACCIDENT * min_group_count)
     if impossible.any():
@@ -259,7 +264,8 @@ def check_cells(
     if (constrained.view(-1, n_groups).sum(dim=1) < 2).all():
         raise ValueError(
             f"Got no two groups with at least min_group_count={min_group_count} rows to compare: "
-            f"{names(~constrained)}. Lower min_group_count, or merge groups."
+            f"{names(~constrained)}. Lower min_group_count, or merge groups: a sensitive feature "
+            "of many values, such as an age, must be binned."
         )
     left_out = ~constrained & (totals > 0)
     if left_out.any():
@@ -267,6 +273,6 @@ def check_cells(
             f"Left out of the constraint, with fewer than min_group_count={min_group_count} "
             f"rows: {names(left_out)}.",
             SmallGroupWarning,
-            stacklevel=4,
+            stacklevel=5,  # the line that called fit
         )
     return Cells(constraint, n_groups, constrained), cell, conditions

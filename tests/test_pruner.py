@@ -624,6 +624,28 @@ def test_small_groups_are_left_out_with_a_warning_that_names_them(numbers):
     assert (pruner.multipliers_["tiny"] == 0).all()
 
 
+def test_a_sensitive_feature_of_many_values_is_refused_in_few_words(numbers, no_training):
+    X, y, _ = numbers
+    with pytest.raises(ValueError, match="and 700 more.*must be binned"):
+        quick().fit(X, y, sensitive_features=np.linspace(0, 1, 400))
+
+
+def test_categories_for_a_network_that_takes_numbers_are_refused_by_name(numbers, no_training):
+    X, y, s = numbers
+    frame = pd.DataFrame(X, columns=list("abcde")).assign(job="clerk")
+    with pytest.raises(ValueError, match=r"no numbers: \['job'\]. Only the default network"):
+        quick(estimator=Mlp).fit(frame, y, sensitive_features=s)
+
+
+def test_warnings_point_to_the_line_that_called_fit(numbers):
+    X, y, s = numbers
+    s = np.where(np.arange(400) < 12, "tiny", s.astype(str))
+    with pytest.warns(SmallGroupWarning) as caught:
+        pruner = quick(tolerance=1.0, min_group_count=20).fit(X, y, sensitive_features=s)
+    assert caught[0].filename == __file__
+    assert pruner.n_unconstrained_ > 0
+
+
 def test_an_unmet_constraint_warns_with_gap_and_tolerance(numbers):
     X, y, s = numbers
     pruner = quick(tolerance=0.0, max_epochs=2)
