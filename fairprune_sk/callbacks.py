@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from skorch.callbacks import Callback
@@ -58,7 +59,7 @@ class EpochTasks(Callback):
         self._end(self.task_, net)
 
     def _end(self, task: Any, net: Any) -> bool:
-        fitted = None if self.fitted is None else lambda: self.fitted(net)  # type: ignore[misc]
+        fitted = None if self.fitted is None else partial(self.fitted, net)
         return task.call_on_fit_task_end(
             estimator=self.estimator, reconstruction_attributes=fitted, **self.data
         )

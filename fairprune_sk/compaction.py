@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairprune_sk.calls import forward, main_output
 from fairprune_sk.units import Units, cut, find_units
 
 
@@ -59,7 +60,7 @@ def shrink(network: nn.Module, X: Any) -> nn.Module:
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(trained[name])
     with torch.no_grad():
-        expected, output = (_first(_call(net, X)) for net in (before, network))
+        expected, output = (main_output(forward(net, X)) for net in (before, network))
     # The last word has the network itself: no trace sees every way that a forward may go.
     same = torch.allclose(expected, output, atol=1e-4, rtol=1e-3)
     return network if same else before
@@ -159,7 +160,7 @@ def _inputs(network: nn.Module, layers: list[Any], X: Any) -> list[Tensor]:
         for layer in layers
     ]
     try:
-        _call(network, X)
+        forward(network, X)
     finally:
         for handle in handles:
             handle.remove()
@@ -203,7 +204,7 @@ def read_columns(network: nn.Module, X: Tensor) -> Tensor:
         if isinstance(layer, nn.Linear)
     ]
     with torch.no_grad():
-        expected = _first(network(X))
+        expected = main_output(network(X))
         for handle in handles:
             handle.remove()
         if not readers:
@@ -213,16 +214,8 @@ def read_columns(network: nn.Module, X: Tensor) -> Tensor:
         for column in (~read).nonzero().flatten().tolist():
             other = X.clone()
             other[:, column] = 1e3 * torch.randn_like(other[:, column])
-            read[column] = not torch.equal(_first(network(other)), expected)
+            read[column] = not torch.equal(main_output(network(other)), expected)
     return read
-
-
-def _call(network: nn.Module, X: Any) -> Any:
-    return network(**X) if isinstance(X, dict) else network(X)
-
-
-def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def reached_sparsity(masks: dict[str, Tensor]) -> float:

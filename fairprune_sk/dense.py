@@ -18,14 +18,14 @@ from skorch.history import History
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from fairprune_sk.outputs import class_logits, device_of, evaluating, forward
+from fairprune_sk.calls import evaluating, forward, main_output
+from fairprune_sk.outputs import class_logits, device_of
 from fairprune_sk.training import (
     BinaryNet,
     MulticlassNet,
     ResidentIterator,
     ResidentTable,
     log_loss,
-    main_output,
     on_device,
     plain,
     take,

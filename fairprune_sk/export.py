@@ -19,9 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from fairprune_sk.calls import evaluating, forward
 from fairprune_sk.data import write_atomically
 from fairprune_sk.onnx_graph import assembled, columns_of, onnx_inputs
-from fairprune_sk.outputs import class_logits, device_of, evaluating, forward
+from fairprune_sk.outputs import class_logits, device_of
 from fairprune_sk.pruner import FairPruner
 
 TOLERANCE = 1e-5

@@ -14,13 +14,14 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from fairprune_sk.bilevel import SOLVERS, Problem, Start
+from fairprune_sk.calls import forward
 from fairprune_sk.constraints import Cells, cell_bound, hard_outcome
 from fairprune_sk.dense import objective_loss
 from fairprune_sk.encoding import is_number
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning
 from fairprune_sk.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
 from fairprune_sk.objective import FairnessTerm
-from fairprune_sk.outputs import class_logits, forward
+from fairprune_sk.outputs import class_logits
 from fairprune_sk.pruning import Candidate, PruningNet
 from fairprune_sk.requirement import Requirement
 from fairprune_sk.training import ResidentTable, streams

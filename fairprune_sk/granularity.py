@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -39,9 +39,6 @@ def n_removed(n_weights: int, sparsity: float) -> int:
 class Layout(ABC):
     """What can be removed from one network."""
 
-    min_sparsity: float = 0.0
-    """Smallest sparsity that the granularity allows."""
-
     lr_factor: ClassVar[float] = 1.0
     """Factor on the learning rate of the weights."""
 
@@ -52,9 +49,18 @@ class Layout(ABC):
     """Whether units that have become useless may be cut out afterwards."""
 
     @property
+    def min_sparsity(self) -> float:
+        """Smallest sparsity that the granularity allows."""
+        return 0.0
+
+    @property
     @abstractmethod
     def max_sparsity(self) -> float:
         """Largest sparsity that leaves every layer connected."""
+
+    def to(self, device: torch.device) -> Layout:
+        """Return the same layout on another device."""
+        return self
 
     @abstractmethod
     def scores(self, importance: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -208,7 +214,7 @@ class PatternLayout(WeightLayout):
     cuts: ClassVar[bool] = False  # a missing column would shift the pattern
 
     @property
-    def min_sparsity(self) -> float:  # type: ignore[override]
+    def min_sparsity(self) -> float:
         """What the pattern itself removes."""
         return 1.0 - self.n / self.m
 
@@ -276,6 +282,10 @@ class UnitLayout(Layout):
     # development split of Adult at 97%, rate and decay of single weights lost 4 points, these 0.5.
     lr_factor: ClassVar[float] = 3.0
     weight_decay_factor: ClassVar[float] = 0.1
+
+    def to(self, device: torch.device) -> UnitLayout:
+        """Return the same units on another device."""
+        return replace(self, units=self.units.to(device))
 
     @property
     def max_sparsity(self) -> float:

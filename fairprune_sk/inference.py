@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
+
+from fairprune_sk.calls import forward
 
 # A form that is a little faster in one measurement may be slower in the next.
 _WORTH_IT = 1.1
@@ -79,7 +80,7 @@ def fastest_form(network: nn.Module, X: Any, *, seconds: float = 0.05) -> nn.Mod
         for name, layer in layers.items()
     ]
     with torch.no_grad():
-        _call(fast, X)
+        forward(fast, X)
         for handle in handles:
             handle.remove()
         for name, layer in layers.items():
@@ -96,12 +97,8 @@ def fastest_form(network: nn.Module, X: Any, *, seconds: float = 0.05) -> nn.Mod
     return fast
 
 
-def _call(network: nn.Module, X: Any) -> Any:
-    return network(**X) if isinstance(X, Mapping) else network(X)
-
-
 def _time(network: nn.Module, X: Any, seconds: float) -> float:
-    timer = Timer("call(network, X)", globals={"call": _call, "network": network, "X": X})
+    timer = Timer("forward(network, X)", globals={"forward": forward, "network": network, "X": X})
     return timer.blocked_autorange(min_run_time=seconds).median
 
 

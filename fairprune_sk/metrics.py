@@ -34,12 +34,22 @@ CLASS_RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 RATES = ("accuracy", "balanced_accuracy", *CLASS_RATES)
 """Every rate of a report."""
 
+RATES_OF = {
+    "demographic_parity": ("selection_rate",),
+    "equalized_odds": ("true_positive_rate", "false_positive_rate"),
+    "equal_opportunity": ("true_positive_rate",),
+    "false_positive_rate_parity": ("false_positive_rate",),
+    "accuracy_parity": ("accuracy",),
+    "error_rate_parity": ("error_rate",),
+}
+"""Every constraint that needs no dense network, as the rates that it compares."""
+
 GAPS = {
-    "demographic_parity_difference": ("selection_rate",),
-    "equalized_odds_difference": ("true_positive_rate", "false_positive_rate"),
-    "equal_opportunity_difference": ("true_positive_rate",),
-    "false_positive_rate_difference": ("false_positive_rate",),
-    "accuracy_difference": ("accuracy",),
+    "demographic_parity_difference": RATES_OF["demographic_parity"],
+    "equalized_odds_difference": RATES_OF["equalized_odds"],
+    "equal_opportunity_difference": RATES_OF["equal_opportunity"],
+    "false_positive_rate_difference": RATES_OF["false_positive_rate_parity"],
+    "accuracy_difference": RATES_OF["accuracy_parity"],
 }
 """Every gap of one network, as the rates whose largest difference it is."""
 

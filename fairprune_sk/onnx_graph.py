@@ -13,6 +13,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from fairprune_sk.pruner import FairPruner
+from fairprune_sk.validation import check_X
 
 _DTYPES: dict[type, Any] = {str: object, int: np.int64, float: np.float64}
 _LARGEST = 2**62  # integers beyond it stand for "missing" and "unknown"
@@ -33,7 +34,7 @@ def onnx_inputs(pruner: FairPruner, X: Any) -> dict[str, np.ndarray]:
         By the name of the input.
     """
     check_is_fitted(pruner)
-    X = pruner._check_X(X, reset=False)
+    X = check_X(pruner, X, reset=False)
     if pruner.encoder_ is None:
         return dict(X) if isinstance(X, Mapping) else {"X": np.asarray(X)}
     numbers, categories = (iter(part.T) for part in pruner.encoder_._split(pd.DataFrame(X)))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from fairprune_sk.calls import evaluating, forward, main_output
 from fairprune_sk.training import (
     ResidentIterator,
     ResidentTable,
-    main_output,
     on_device,
     plain,
     take,
@@ -24,41 +22,6 @@ from fairprune_sk.training import (
 # rounding: they are evaluated together with copies, so that a row's prediction does not depend
 # on the rows beside it.
 FEWEST_ROWS = 32
-
-
-def forward(module: nn.Module, X: Any, parameters: dict[str, Tensor] | None = None) -> Any:
-    """Call a module on an array or a dict of inputs.
-
-    Parameters
-    ----------
-    module : nn.Module
-    X : Tensor of shape (n, ...), or dict of them
-        A dict is passed as keyword arguments, as skorch does.
-    parameters : dict of Tensor, optional
-        To take the place of the module's own.
-
-    Returns
-    -------
-    Tensor of shape (n, ...), or tuple
-        Of several outputs the first predicts; a net's own loss may read them all.
-    """
-    args, kwargs = ((), dict(X)) if isinstance(X, Mapping) else ((X,), {})
-    if parameters is None:
-        return module(*args, **kwargs)
-    return functional_call(module, parameters, args, kwargs)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for a while, without gradients."""
-    modes = {layer: layer.training for layer in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for layer, training in modes.items():
-            layer.training = training
 
 
 def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
@@ -171,6 +134,11 @@ def last_hidden(module: nn.Module, X: Any) -> Tensor:
     -------
     Tensor of shape (n, n_hidden)
     """
+    if not has_hidden(module):
+        raise ValueError(
+            f"Got {type(module).__name__} without a linear layer, but transform returns the "
+            "inputs of the last one."
+        )
     seen: list[Tensor] = []
     # Hooks for the time of this one call: the only way to see an inner value of any module.
     handles = [
@@ -178,11 +146,6 @@ def last_hidden(module: nn.Module, X: Any) -> Tensor:
         for layer in module.modules()
         if isinstance(layer, nn.Linear)
     ]
-    if not has_hidden(module):
-        raise ValueError(
-            f"Got {type(module).__name__} without a linear layer, but transform returns the "
-            "inputs of the last one."
-        )
     try:
         with torch.no_grad():
             forward(module, X)

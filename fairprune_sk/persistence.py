@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from fairprune_sk.calls import evaluating, forward, main_output
 from fairprune_sk.data import VERSION, as_json, from_json, network_tensors, read_file, write_file
 from fairprune_sk.dense import _build_module
 from fairprune_sk.encoding import TableEncoder
 from fairprune_sk.modules import TabularNetwork
-from fairprune_sk.outputs import device_of, evaluating, forward
+from fairprune_sk.outputs import device_of
 from fairprune_sk.pruner import FairPruner
-from fairprune_sk.training import BinaryNet, MulticlassNet, main_output, plain
+from fairprune_sk.training import BinaryNet, MulticlassNet, plain
 
 # Layers whose forward reads its sizes off the weights, or off plain integers, which are stored.
 _RESIZABLE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.PReLU)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from numbers import Integral, Real
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from fairlearn.reductions import Moment
-from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.base import (
     BaseEstimator,
@@ -23,13 +23,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skorch import NeuralNet
 from skorch.dataset import get_len
 from torch import Tensor, nn
@@ -67,11 +61,11 @@ from fairprune_sk.training import (
     train,
 )
 from fairprune_sk.validation import (
-    as_pandas,
     check_cells,
     check_groups,
-    check_inputs,
     check_labels,
+    check_weight,
+    check_X,
 )
 
 
@@ -372,79 +366,6 @@ class FairPruner(
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes=fitted, **data)
         return self
 
-    def _check_X(self, X: Any, *, reset: bool) -> Any:
-        """Validate X; a DataFrame stays one where the default network encodes it."""
-        if isinstance(X, Mapping) and not issparse(X):  # some sparse matrices are dicts
-            if self.estimator is None:
-                raise ValueError(
-                    "Got a dict X, but the default network takes one table: pass a DataFrame, or "
-                    "an estimator whose forward takes these inputs."
-                )
-            return check_inputs(self, X, reset=reset)
-        if reset:
-            self.__dict__.pop("_inputs", None)
-        elif hasattr(self, "_inputs"):
-            raise ValueError(
-                f"Got X of type {type(X).__name__}, but expected a dict with the inputs of fit: "
-                f"{list(self._inputs)}."
-            )
-        if streams(X):
-            return self._check_streamed(X, reset)
-        if self.estimator is not None:
-            if isinstance(X, pd.DataFrame):
-                _check_numbers(X)
-            return validate_data(
-                self, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
-            )
-        X = as_pandas(X)
-        if isinstance(X, pd.DataFrame):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            if X.shape[0] == 0 or X.shape[1] == 0:
-                raise ValueError(
-                    f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s) (shape="
-                    f"{X.shape}) while a minimum of 1 is required by FairPruner."
-                )
-            numbers = X.select_dtypes("number")
-            infinite = np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan)).any(axis=0)
-            if infinite.any():
-                raise ValueError(
-                    f"Input X contains infinity in column {numbers.columns[infinite.argmax()]!r}: "
-                    "replace it with a number, or with NaN for 'missing'."
-                )
-            return X
-        return validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
-
-    def _check_streamed(self, X: Any, reset: bool) -> Any:
-        """Validate what can be known of images without reading them; X stays on disk."""
-        if self.estimator is None:
-            raise ValueError(
-                "Got images as X, but the default network takes a table: pass an estimator, such "
-                "as fairprune_sk.vision.ResNet18."
-            )
-        if len(X) == 0:
-            raise ValueError("Found array with 0 sample(s), while a minimum of 1 is required.")
-        if reset:
-            self.n_features_in_ = X.shape[1]
-        elif X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-        return X
-
-    def _check_weight(self, sample_weight: Any, y: Any) -> np.ndarray | None:
-        """Sample weights times class weights."""
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weight = np.ones(len(y))
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, y, dtype=np.float64, ensure_non_negative=True
-            )
-        if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
-        return weight
-
     def _fit(
         self,
         context: Any,
@@ -455,7 +376,7 @@ class FairPruner(
     ) -> dict[str, Any]:
         """Check everything, train, prune; return the fitted attributes."""
         warm = self.warm_start and hasattr(self, "network_")
-        X = self._check_X(data["X"], reset=not warm)
+        X = check_X(self, data["X"], reset=not warm)
         y, classes = check_labels(data["y"], type(self).__name__)
         check_consistent_length(np.empty(get_len(X)), y)
         if warm and not np.array_equal(classes, self.classes_):
@@ -463,7 +384,7 @@ class FairPruner(
                 f"Got y with classes {list(classes)} with warm_start=True, but the network that "
                 f"is to be continued has {list(self.classes_)}."
             )
-        weight = self._check_weight(sample_weight, classes[y])
+        weight = check_weight(sample_weight, self.class_weight, classes[y])
         requirement = requirement_of(self)
         group, groups = check_groups(
             sensitive_features,
@@ -510,8 +431,12 @@ class FairPruner(
                 network = check_estimator(self.estimator, X, classes, weight)
                 module = module_of(network)
             few, cpu = slice(0, 2), torch.device("cpu")
-            rows = on_device(take(X, few), cpu)
-            layout_of(self.granularity, copy.deepcopy(module).to(cpu), rows, self.sparsity)
+            layout = layout_of(
+                self.granularity,
+                copy.deepcopy(module).to(cpu),
+                on_device(take(X, few), cpu),
+                self.sparsity,
+            ).to(device)
             weight = None if weight is None else weight.astype(np.float32)
             table = table_of(
                 X,
@@ -541,8 +466,6 @@ class FairPruner(
             if warm:
                 start = Start(self.sparsity_, self._last_multipliers(conditions, groups))
             module = copy.deepcopy(module if warm else plain(dense.module_)).to(device)
-            rows, _ = table.rows(few)
-            layout = layout_of(self.granularity, module, rows, self.sparsity)
             net = pruning_net(
                 self, module, layout, dense, probabilities, table, requirement, cells, start
             )
@@ -557,6 +480,7 @@ class FairPruner(
         warn_about(best, requirement, [rows / n for rows in dense_rates], classes)
         network = compact(net.module_, net.state_.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
+        rows, _ = table.rows(few)
         if layout.cuts:
             network = shrink(network, rows)
         support = self._support(network, rows, encoder)
@@ -645,7 +569,7 @@ class FairPruner(
 
     def _table(self, X: Any) -> ResidentTable:
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
+        X = check_X(self, X, reset=False)
         if self.encoder_ is not None:
             X = self.encoder_.transform(X)
         return table_of(X, torch.device("cpu"))
@@ -661,9 +585,7 @@ class FairPruner(
         -------
         ndarray of shape (n,), or (n, n_classes) for more than two classes
         """
-        check_is_fitted(self)
-        scores = self._logits(self.network_, X)
-        return scores[:, 0] if scores.shape[1] == 1 else scores
+        return self._scores("network_", X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class.
@@ -706,13 +628,13 @@ class FairPruner(
         -------
         ndarray of shape (n,)
         """
-        check_is_fitted(self)
-        scores = self._logits(self.dense_estimator_.module_, X)
-        return self._labels(scores[:, 0] if scores.shape[1] == 1 else scores)
+        return self._labels(self._scores("dense_estimator_.module_", X))
 
-    def _logits(self, network: Any, X: Any) -> np.ndarray:
+    def _scores(self, network: str, X: Any) -> np.ndarray:
+        """Logits of one of the fitted networks, named, since there may be none yet."""
         table = self._table(X)
-        return logits(network, table, self._probabilities).numpy().astype(np.float64)
+        scores = logits(attrgetter(network)(self), table, self._probabilities).numpy()
+        return (scores[:, 0] if scores.shape[1] == 1 else scores).astype(np.float64)
 
     def _labels(self, scores: np.ndarray) -> np.ndarray:
         return self.classes_[scores.argmax(1) if scores.ndim == 2 else (scores > 0).astype(int)]
@@ -819,14 +741,3 @@ class FairPruner(
         X = self._table(X).X
         arrays = X if isinstance(X, Mapping) or streams(X) else X.numpy()
         return fingerprint(arrays) == self._fingerprint
-
-
-def _check_numbers(X: pd.DataFrame) -> None:
-    """Refuse, by name, columns that a network other than the default one cannot read."""
-    other = [str(n) for n, dtype in X.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
-    if other:
-        raise ValueError(
-            f"Got X with columns that hold no numbers: {other[:10]}. Only the default network "
-            "(estimator=None) encodes categories: encode them before, as with scikit-learn's "
-            "OneHotEncoder."
-        )

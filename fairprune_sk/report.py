@@ -34,6 +34,7 @@ from fairprune_sk.metrics import (
     DEGRADATION,
     GAPS,
     GAPS_BY_CLASS,
+    RATES_OF,
     Noise,
     Rows,
     by_class_table,
@@ -83,12 +84,12 @@ _HEADINGS = {
 """Every rate that is shown, with the heading of its column."""
 
 _COMPARED = {
-    DemographicParity: ("demographic parity", GAPS["demographic_parity_difference"]),
-    EqualizedOdds: ("equalized odds", GAPS["equalized_odds_difference"]),
-    EqualOpportunity: ("equal opportunity", GAPS["equal_opportunity_difference"]),
-    FalsePositiveRateParity: ("false positive rate", GAPS["false_positive_rate_difference"]),
-    AccuracyParity: ("accuracy", GAPS["accuracy_difference"]),
-    ErrorRateParity: ("error rate", ("error_rate",)),
+    DemographicParity: ("demographic parity", RATES_OF["demographic_parity"]),
+    EqualizedOdds: ("equalized odds", RATES_OF["equalized_odds"]),
+    EqualOpportunity: ("equal opportunity", RATES_OF["equal_opportunity"]),
+    FalsePositiveRateParity: ("false positive rate", RATES_OF["false_positive_rate_parity"]),
+    AccuracyParity: ("accuracy", RATES_OF["accuracy_parity"]),
+    ErrorRateParity: ("error rate", RATES_OF["error_rate_parity"]),
     DegradationParity: ("accuracy lost", ("performance_reduction",)),
 }
 """Every constraint, as the gap in words and the rates that it compares."""

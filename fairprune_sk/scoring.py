@@ -22,17 +22,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from fairprune_sk.exceptions import ConstraintNotMetWarning
 from fairprune_sk.groups import group_codes, group_name, sensitive_frame
-from fairprune_sk.metrics import Rows, largest_gap, metric_frame, rate_gaps
-
-_RATES = {
-    "demographic_parity": ("selection_rate",),
-    "equalized_odds": ("true_positive_rate", "false_positive_rate"),
-    "equal_opportunity": ("true_positive_rate",),
-    "false_positive_rate_parity": ("false_positive_rate",),
-    "accuracy_parity": ("accuracy",),
-    "error_rate_parity": ("error_rate",),
-}
-"""Every constraint that needs no dense network, as the rates that it compares."""
+from fairprune_sk.metrics import RATES_OF, Rows, largest_gap, metric_frame, rate_gaps
 
 # 0.8 - 0.6 is a hair above 0.2 in floating point, and yet within a limit of 0.2.
 _ROUNDING = 1e-9
@@ -76,7 +66,7 @@ class FairnessScorer(BaseEstimator):
     missing_sensitive: str = "error"
 
     _parameter_constraints: ClassVar[dict] = {
-        "constraint": [StrOptions(set(_RATES))],
+        "constraint": [StrOptions(set(RATES_OF))],
         "tolerance": [Interval(Real, 0, 1, closed="both"), None],
         "gap_method": [StrOptions({"between_groups", "to_overall"})],
         "comparison": [StrOptions({"difference", "ratio"})],
@@ -154,7 +144,7 @@ class FairnessScorer(BaseEstimator):
         if kept.any():
             frame = metric_frame(rows.take(kept), y_pred[kept], y_pred[kept])
             gaps = rate_gaps(frame, comparison=self.comparison, gap_method=self.gap_method)
-            gap = largest_gap(gaps, _RATES[self.constraint], rows.classes)
+            gap = largest_gap(gaps, RATES_OF[self.constraint], rows.classes)
         if np.isnan(gap):
             raise ValueError(
                 f"Got {len(y)} rows on which {self.constraint} is undefined: fewer than two "

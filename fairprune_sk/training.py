@@ -21,6 +21,8 @@ from skorch.dataset import Dataset, get_len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairprune_sk.calls import main_output
+
 # Rows that are evaluated together, few enough for the cache of a processor.
 EVALUATION_ROWS = 2048
 
@@ -238,11 +240,6 @@ class DeferredLosses(NeuralNet):
             record[f"{prefix}_loss"] = loss
             record[f"{prefix}_batch_size"] = size
         self.history.record(f"{prefix}_batch_count", len(sizes))
-
-
-def main_output(output: Any) -> Any:
-    """Return the output of a module that predicts: the first of several, as for skorch."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 def log_loss(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from fairprune_sk.calls import evaluating, forward, main_output
 
 # Layers whose output at one unit depends on all units that they read: without one of them, the
 # others change. Units that end in such a layer stay.
@@ -134,6 +137,20 @@ class Units:
                 total = total.index_add(0, index, values[name].sum(other))
         return total[:-1]
 
+    @cached_property
+    def _sizes(self) -> dict[str, dict[int, Tensor]]:
+        """How many indices along each axis of each weight belong to each unit."""
+
+        def count(unit: Tensor) -> Tensor:
+            index = unit.where(unit >= 0, self.n_units)
+            zeros = torch.zeros(self.n_units + 1, dtype=torch.float64, device=unit.device)
+            return zeros.index_add(0, index, torch.ones_like(index, dtype=zeros.dtype))[:-1]
+
+        return {
+            name: {axis: count(unit) for axis, unit in axes.items()}
+            for name, axes in self.weights.items()
+        }
+
     def kept_weights(self, order: Tensor, shapes: Mapping[str, torch.Size]) -> Tensor:
         """Count the weights left after the first k units are gone, for every k.
 
@@ -151,12 +168,8 @@ class Units:
         total = torch.zeros(self.n_units + 1, dtype=torch.float64, device=order.device)
         for name, shape in shapes.items():
             left = torch.full_like(total, float(shape.numel()))
-            for axis, unit in self.weights.get(name, {}).items():
-                index = unit.where(unit >= 0, self.n_units)
-                per_unit = torch.zeros_like(total).index_add(
-                    0, index, torch.ones_like(index, dtype=total.dtype)
-                )
-                gone = torch.cat([per_unit.new_zeros(1), per_unit[:-1][order].cumsum(0)])
+            for axis, sizes in self._sizes.get(name, {}).items():
+                gone = torch.cat([total.new_zeros(1), sizes[order].cumsum(0)])
                 left = left * (shape[axis] - gone) / shape[axis]
             total += left
         return total
@@ -196,8 +209,9 @@ def find_units(module: nn.Module, X: Any) -> Units:
     inner |= {(f"{name}.o", _READS) for name in heads}
     joined = _Joined()
     fixed: list[tuple[Any, ...]] = []
+    groups = _groups(module, X)  # says what is wrong with a forward that fails
     once = _used_once(module, X)
-    for group in _groups(module, X):
+    for group in groups:
         root = (names[group[0].dep.target.module], _WRITES)
         for item in group:
             layer = item.dep.target.module
@@ -230,17 +244,10 @@ def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
         layer.register_forward_pre_hook(lambda m, args: calls.__setitem__(m, calls.get(m, 0) + 1))
         for layer in module.modules()
     ]
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()
-            module(**X) if isinstance(X, dict) else module(X)
-    except Exception:  # a trace will say what is wrong
-        return set()
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
+    with evaluating(module):
+        forward(module, X)
+    for handle in handles:
+        handle.remove()
     owners: dict[int, int] = {}
     for layer in module.modules():
         for parameter in layer.parameters(recurse=False):
@@ -373,7 +380,7 @@ def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
 
     def inputs() -> dict[str, Tensor]:
         seen.clear()
-        net(**X) if isinstance(X, dict) else net(X)
+        forward(net, X)
         return {n: v.reshape(-1, v.shape[-1]) for n, v in seen.items() if v.ndim >= 2}
 
     with torch.no_grad():
@@ -421,17 +428,11 @@ def _tried(units: Units, module: nn.Module, X: Any) -> Units:
                 parameters[name].mul_(mask)
             try:
                 cut(small, units, kept)
-                expected, output = (
-                    _first(net(**X) if isinstance(X, dict) else net(X)) for net in (masked, small)
-                )
+                expected, output = (main_output(forward(net, X)) for net in (masked, small))
                 right.append(torch.allclose(expected, output, atol=1e-4, rtol=1e-3))
             except (RuntimeError, ValueError, IndexError):
                 right.append(False)
     return units if all(right) else units.only(torch.tensor(right)[units.layer_of_unit.cpu()])
-
-
-def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) -> Units:

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import issparse
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 from torch import Tensor
 
 from fairprune_sk.constraints import Cells, Constraint, cell_codes, class_columns
 from fairprune_sk.exceptions import SmallGroupWarning
 from fairprune_sk.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.training import streams
 
 # A group of this many times min_group_count rows without, say, a single positive is no accident
 # of a small sample: what to do about it is for the user to decide.
@@ -63,6 +66,117 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
             "Classifier can't train when only one class is present."
         )
     return codes, classes
+
+
+def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Validate X; a DataFrame stays one where the default network encodes it.
+
+    Parameters
+    ----------
+    estimator : FairPruner
+        Remembers what ``fit`` saw (``n_features_in_`` and the like).
+    X : as for ``fit``
+    reset : bool
+        Whether this is ``fit``; otherwise X must be like the one of ``fit``.
+
+    Returns
+    -------
+    DataFrame, ndarray, dict of ndarray, or ImageFiles
+
+    Raises
+    ------
+    ValueError
+        If X is not what the estimator's network takes.
+    """
+    if isinstance(X, Mapping) and not issparse(X):  # some sparse matrices are dicts
+        if estimator.estimator is None:
+            raise ValueError(
+                "Got a dict X, but the default network takes one table: pass a DataFrame, or "
+                "an estimator whose forward takes these inputs."
+            )
+        return check_inputs(estimator, X, reset=reset)
+    if reset:
+        estimator.__dict__.pop("_inputs", None)
+    elif hasattr(estimator, "_inputs"):
+        raise ValueError(
+            f"Got X of type {type(X).__name__}, but expected a dict with the inputs of fit: "
+            f"{list(estimator._inputs)}."
+        )
+    if streams(X):
+        return _check_streamed(estimator, X, reset)
+    if estimator.estimator is not None:
+        if isinstance(X, pd.DataFrame):
+            _check_numbers(X)
+        return validate_data(
+            estimator, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
+        )
+    X = as_pandas(X)
+    if isinstance(X, pd.DataFrame):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        if X.shape[0] == 0 or X.shape[1] == 0:
+            raise ValueError(
+                f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s) (shape="
+                f"{X.shape}) while a minimum of 1 is required by FairPruner."
+            )
+        numbers = X.select_dtypes("number")
+        infinite = np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan)).any(axis=0)
+        if infinite.any():
+            raise ValueError(
+                f"Input X contains infinity in column {numbers.columns[infinite.argmax()]!r}: "
+                "replace it with a number, or with NaN for 'missing'."
+            )
+        return X
+    return validate_data(estimator, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+
+
+def _check_streamed(estimator: Any, X: Any, reset: bool) -> Any:
+    """Validate what can be known of images without reading them; X stays on disk."""
+    if estimator.estimator is None:
+        raise ValueError(
+            "Got images as X, but the default network takes a table: pass an estimator, such "
+            "as fairprune_sk.vision.ResNet18."
+        )
+    if len(X) == 0:
+        raise ValueError("Found array with 0 sample(s), while a minimum of 1 is required.")
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+    return X
+
+
+def check_weight(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.ndarray | None:
+    """Sample weights times class weights, shape (n,); None where there are neither.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,) or None
+    class_weight : dict, "balanced" or None
+    y : ndarray of shape (n,)
+        Labels.
+    """
+    if sample_weight is None and class_weight is None:
+        return None
+    weight = np.ones(len(y))
+    if sample_weight is not None:
+        weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+    if class_weight is not None:
+        weight = weight * compute_sample_weight(class_weight, y)
+    return weight
+
+
+def _check_numbers(X: pd.DataFrame) -> None:
+    """Refuse, by name, columns that a network other than the default one cannot read."""
+    other = [str(n) for n, dtype in X.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    if other:
+        raise ValueError(
+            f"Got X with columns that hold no numbers: {other[:10]}. Only the default network "
+            "(estimator=None) encodes categories: encode them before, as with scikit-learn's "
+            "OneHotEncoder."
+        )
 
 
 def check_inputs(estimator: Any, X: Mapping[str, Any], *, reset: bool) -> dict[str, np.ndarray]:

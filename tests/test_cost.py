@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from networks import TwoInputs
 from torch import nn
 
 from fairprune_sk import FairPruner
@@ -168,16 +169,6 @@ def test_the_estimator_and_torch_stay_as_they_are(default, matrix):
     assert default.network_.training
     default.network_.eval()
     assert all(torch.equal(v, before[k]) for k, v in default.network_.state_dict().items())
-
-
-class TwoInputs(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding(4, 3)
-        self.output = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 1))
-
-    def forward(self, numbers, kind):
-        return self.output(torch.cat([numbers, self.embedding(kind)], dim=1))
 
 
 def test_networks_of_several_inputs_need_rows():

@@ -11,6 +11,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from networks import convolutions, rows
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -218,27 +219,6 @@ class TwoInputs(nn.Module):
 
     def forward(self, numbers, kind):
         return self.output(torch.cat([numbers, self.embedding(kind)], dim=1))
-
-
-def convolutions():
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, groups=8),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 1),
-    )
-
-
-def rows(kind, n=80, seed=0):
-    rng = np.random.default_rng(seed)
-    if kind == "images":
-        return rng.normal(size=(n, 3, 8, 8)).astype(np.float32)
-    if kind == "dict":
-        return {"kind": rng.integers(0, 4, n), "numbers": rng.normal(size=(n, 2))}
-    return rng.normal(size=(n, 5)).astype(np.float32)
 
 
 NETWORKS = {

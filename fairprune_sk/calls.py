@@ -1,0 +1,51 @@
+"""Calling a network, whatever it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def forward(module: nn.Module, X: Any, parameters: dict[str, Tensor] | None = None) -> Any:
+    """Call a module on an array or a dict of inputs.
+
+    Parameters
+    ----------
+    module : nn.Module
+    X : Tensor of shape (n, ...), or dict of them
+        A dict is passed as keyword arguments, as skorch does.
+    parameters : dict of Tensor, optional
+        To take the place of the module's own.
+
+    Returns
+    -------
+    Tensor of shape (n, ...), or tuple
+        Of several outputs the first predicts; a net's own loss may read them all.
+    """
+    args, kwargs = ((), dict(X)) if isinstance(X, Mapping) else ((X,), {})
+    if parameters is None:
+        return module(*args, **kwargs)
+    return functional_call(module, parameters, args, kwargs)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a while, without gradients."""
+    modes = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, training in modes.items():
+            layer.training = training
+
+
+def main_output(output: Any) -> Any:
+    """Return the output of a module that predicts: the first of several, as for skorch."""
+    return output[0] if isinstance(output, tuple) else output
