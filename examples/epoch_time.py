@@ -49,7 +49,7 @@ class Clock(Callback):
         """Stop the clock; the net has evaluated a frozen epoch by now."""
         synchronize(next(net.module_.parameters()).device)
         if isinstance(net, PruningNet):
-            frozen = net.progress >= net.solver.freeze_start
+            frozen = net.solver.settled(net.progress)
             seconds = self.frozen if frozen else self.moving
             seconds.append(time.perf_counter() - self.start)
 

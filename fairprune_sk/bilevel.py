@@ -2,88 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fairprune_sk.granularity import Layout, prunable_parameters
 from fairprune_sk.importance import IMPORTANCES
-from fairprune_sk.objective import FairnessState, FairnessTerm
-
-LEVELS = ("upper", "lower")
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where an earlier run ended: the network itself comes as the problem's module.
-
-    Attributes
-    ----------
-    sparsity : float
-    multipliers : Tensor of shape (n_cells,) or None
-    """
-
-    sparsity: float
-    multipliers: Tensor | None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What a solver has to solve: one network, one objective, one budget.
-
-    Attributes
-    ----------
-    module : nn.Module
-        The network; its parameters are updated in place.
-    evaluate : callable
-        ``evaluate(parameters, batch)`` gives the logits of the network with these parameters,
-        shape (n, n_columns), and the mean loss.
-    fairness : FairnessTerm or None
-    layout : Layout
-        What can be removed.
-    sparsity : float
-    start : Start, optional
-        Where an earlier run ended, to go on from there.
-    """
-
-    module: nn.Module
-    evaluate: Callable[[dict[str, Tensor], Any], tuple[Tensor, Tensor]]
-    fairness: FairnessTerm | None
-    layout: Layout
-    sparsity: float
-    start: Start | None = None
-
-
-@dataclass
-class BilevelState:
-    """The iterate: weights (the module's own parameters), scores, masks, multipliers.
-
-    Attributes
-    ----------
-    weights : dict of nn.Parameter
-        Every parameter of the module; those without ``requires_grad`` are masked, not trained.
-    scores : dict of Tensor
-        Scores in [0, 1] of what can be removed.
-    masks : dict of Tensor
-        Their projection, for each prunable parameter; True keeps.
-    fairness : FairnessState or None
-    """
-
-    weights: dict[str, nn.Parameter]
-    scores: dict[str, nn.Parameter]
-    masks: dict[str, Tensor]
-    fairness: FairnessState | None
-
-    def masked(self) -> dict[str, Tensor]:
-        """Parameters of the masked network, ``z = m ⊙ θ``, cut off from the graph."""
-        return {
-            name: (weight * self.masks[name] if name in self.masks else weight).detach()
-            for name, weight in self.weights.items()
-        }
+from fairprune_sk.solver import LEVELS, Problem, Solver, SolverState, half_cosine
 
 
 def mask_gradient(weight: Tensor, mask: Tensor, grad: Tensor, gamma: float | None) -> Tensor:
@@ -115,7 +41,7 @@ def mask_gradient(weight: Tensor, mask: Tensor, grad: Tensor, gamma: float | Non
 
 
 @dataclass(frozen=True)
-class BilevelSolver:
+class BilevelSolver(Solver):
     """Bi-level fair pruning (Dai et al., arXiv 2312.10181), with one batch for both levels.
 
     Sparsity rises along a cubic ramp (Zhu and Gupta, arXiv 1710.01878), the mask goes on learning
@@ -123,6 +49,8 @@ class BilevelSolver:
 
     Parameters
     ----------
+    rho, multiplier_lr, temperature, weight_decay
+        As for :class:`~fairprune_sk.solver.Solver`.
     gamma : float
         Curvature γ of the lower level in the implicit gradient, positive. Independent of
         ``weight_decay``.
@@ -131,18 +59,13 @@ class BilevelSolver:
     constrained_levels : tuple of {"upper", "lower"}
         The levels that see the fairness term: masks, weights, both or none (the ablations of the
         paper's Figure 7).
+    upper_batch : {"same", "previous"}
+        Whether the mask learns from the batch that the weights learn from, or from the one
+        before, as in BiP: another pass through the network.
     importance : {"lamp", "magnitude", "uniform", "normal", "constant"}
         What the mask scores start from.
-    rho, multiplier_lr : float
-        Curvature of the augmented Lagrangian, and step of its multipliers for one batch.
-    temperature : float
-        Of the soft group rates: 1.0 blurs the decision, 0.25 has little gradient.
     ramp_end, freeze_start : float
         Fractions of training at which the sparsity is reached and the mask is frozen.
-    weight_decay : float or "auto"
-        Of AdamW, on all weights. "auto" is 70,000 / n for n rows, between 2 and 5: the fewer
-        the rows, the less a gap that vanished in training says about other rows, and the more
-        the weights must be held back. For neurons it is a tenth of that.
     mask_momentum : float
         Momentum of the gradient descent on the scores.
     """
@@ -150,40 +73,47 @@ class BilevelSolver:
     gamma: float = 1.0
     implicit_gradient: str = "closed_form"
     constrained_levels: tuple[str, ...] = LEVELS
+    upper_batch: str = "same"
     importance: str = "lamp"
-    rho: float = 10.0
-    multiplier_lr: float = 0.1
-    temperature: float = 0.5
     ramp_end: float = 0.5
     freeze_start: float = 0.75
-    weight_decay: float | str = "auto"
     mask_momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "rho", "multiplier_lr", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"Got {name}={getattr(self, name)!r}, but expected a positive number."
-                )
-        if self.implicit_gradient not in ("closed_form", "first_order"):
-            raise ValueError(
-                f"Got implicit_gradient={self.implicit_gradient!r}, but expected 'closed_form' "
-                "or 'first_order'."
-            )
-        if not set(self.constrained_levels) <= set(LEVELS):
-            raise ValueError(
-                f"Got constrained_levels={self.constrained_levels!r}, but expected a tuple with "
-                "'upper', 'lower', both or none."
-            )
-        if self.importance not in IMPORTANCES:
-            raise ValueError(
-                f"Got importance={self.importance!r}, but expected one of {sorted(IMPORTANCES)}."
-            )
+        super().__post_init__()
+        self._check("gamma", self.gamma > 0, "a positive number")
+        gradients = ("closed_form", "first_order")
+        self._check(
+            "implicit_gradient",
+            self.implicit_gradient in gradients,
+            "'closed_form' or 'first_order'",
+        )
+        self._check(
+            "constrained_levels",
+            set(self.constrained_levels) <= set(LEVELS),
+            "a tuple with 'upper', 'lower', both or none",
+        )
+        self._check("upper_batch", self.upper_batch in ("same", "previous"), "'same' or 'previous'")
+        self._check("importance", self.importance in IMPORTANCES, f"one of {sorted(IMPORTANCES)}")
         if not 0.0 <= self.ramp_end < self.freeze_start <= 1.0:
             raise ValueError(
                 f"Got ramp_end={self.ramp_end!r} and freeze_start={self.freeze_start!r}, but "
                 "expected 0 <= ramp_end < freeze_start <= 1."
             )
+
+    def levels(self, progress: float) -> tuple[str, ...]:
+        """Those of the hyperparameter."""
+        return self.constrained_levels
+
+    def settled(self, progress: float) -> bool:
+        """Whether the mask is frozen."""
+        return progress >= self.freeze_start
+
+    def lr_factor(self, progress: float) -> float:
+        """Constant along the ramp, then a half cosine."""
+        if progress <= self.ramp_end:
+            return 1.0
+        return half_cosine((progress - self.ramp_end) / (1.0 - self.ramp_end))
 
     def sparsity_at(self, progress: float, sparsity: float, start: float = 0.0) -> float:
         """Sparsity after a fraction of training, on the cubic ramp from start to final value."""
@@ -191,120 +121,69 @@ class BilevelSolver:
             return sparsity
         return sparsity + (start - sparsity) * (1.0 - progress / self.ramp_end) ** 3
 
-    def lr_factor(self, progress: float) -> float:
-        """Factor on the learning rate: constant along the ramp, then a half cosine to 0.01."""
-        if progress <= self.ramp_end or self.ramp_end >= 1.0:
-            return 1.0
-        phase = min((progress - self.ramp_end) / (1.0 - self.ramp_end), 1.0)
-        return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * phase))
-
-    def init(self, problem: Problem) -> BilevelState:
-        """State before the first step: every weight kept, scores from the importance."""
-        weights = dict(problem.module.named_parameters())
-        prunable = {n: p.detach() for n, p in prunable_parameters(problem.module).items()}
-        scores = problem.layout.scores(IMPORTANCES[self.importance](prunable))
-        masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in prunable.items()}
-        fairness = None
-        if problem.fairness is not None:
-            multipliers = None if problem.start is None else problem.start.multipliers
-            like = next(iter(weights.values())).new_zeros(1)
-            fairness = problem.fairness.init(like, multipliers)
+    def begin(self, problem: Problem, state: SolverState) -> SolverState:
+        """Every weight kept, scores from the importance."""
+        scores = problem.layout.scores(IMPORTANCES[self.importance](state.prunable()))
         parameters = {name: nn.Parameter(score) for name, score in scores.items()}
-        return BilevelState(weights, parameters, masks, fairness)
+        upper = torch.optim.SGD(
+            parameters.values(), lr=problem.mask_lr, momentum=self.mask_momentum
+        )
+        return replace(state, scores=parameters, upper=upper)
 
-    def optimizers(
-        self, problem: Problem, state: BilevelState, lr: float, mask_lr: float, n_rows: int
-    ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-        """Optimisers of the lower and of the upper level."""
-        decay = self.weight_decay
-        if decay == "auto":
-            decay = min(max(70_000 / n_rows, 2.0), 5.0) * problem.layout.weight_decay_factor
-        trained = [weight for weight in state.weights.values() if weight.requires_grad]
-        rate = lr * problem.layout.lr_factor
-        lower = torch.optim.AdamW(trained, lr=rate, weight_decay=float(decay), fused=True)
-        upper = torch.optim.SGD(state.scores.values(), lr=mask_lr, momentum=self.mask_momentum)
-        return lower, upper
-
-    def project(self, problem: Problem, state: BilevelState, sparsity: float) -> BilevelState:
-        """Masks that keep the weights with the largest scores."""
+    def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
+        """Masks that keep what has the largest scores."""
+        start = 0.0 if problem.start is None else problem.start.sparsity
+        sparsity = self.sparsity_at(progress, problem.sparsity, start)
         scores = {name: score.detach() for name, score in state.scores.items()}
         return replace(state, masks=problem.layout.project(scores, sparsity))
 
-    def gradients(
-        self, problem: Problem, state: BilevelState, batch: Any, frozen: bool
-    ) -> tuple[BilevelState, dict[str, Tensor]]:
-        """Set the gradients of both levels from one batch.
+    def set_score_gradients(
+        self,
+        problem: Problem,
+        state: SolverState,
+        z: dict[str, Tensor],
+        seen: dict[str, Tensor],
+        lower: dict[str, Tensor],
+        batch: Any,
+    ) -> SolverState:
+        """Give the scores :func:`mask_gradient`, straight through the projection.
 
-        The weights get ``m ⊙ g``, the scores :func:`mask_gradient`, straight through the
-        projection, in units of its root mean square over the network, so that ``mask_lr`` means
-        the same for every loss, table and network size.
-
-        Parameters
-        ----------
-        problem, state
-        batch
-            A pair of X and a dict of what is known of the rows (see :class:`FairnessTerm`).
-        frozen : bool
-            Whether the mask is frozen: then only the weights get a gradient.
-
-        Returns
-        -------
-        state : BilevelState
-            With the multipliers after this batch.
-        step : dict of Tensor
-            "loss" of the batch, and "y_pred", its logits.
+        In units of its root mean square over the network, so that ``mask_lr`` means the same for
+        every loss, table and network size.
         """
-        z = {name: value.requires_grad_() for name, value in state.masked().items()}
-        logits, loss = problem.evaluate(z, batch)
-        objective = loss
-        if problem.fairness is not None and state.fairness is not None:
-            _, columns = batch
-            term, fairness = problem.fairness(state.fairness, logits, columns)
-            state = replace(state, fairness=fairness)
-            objective = loss + term
-        leaves = list(z.values())
-        seen = {level: objective if level in self.constrained_levels else loss for level in LEVELS}
-        one_pass = frozen or seen["upper"] is seen["lower"]
-        # Parameters that the network does not use have a gradient of zero.
-        lower = torch.autograd.grad(
-            seen["lower"], leaves, retain_graph=not one_pass, materialize_grads=True
-        )
+        objective = None if seen["upper"] is seen["lower"] else seen["upper"]
+        if self.upper_batch == "previous":
+            if state.memory is not None:
+                objective = self._objective(problem, state, z, state.memory)
+            state = replace(state, memory=batch)
         upper = lower
-        if not one_pass:
-            upper = torch.autograd.grad(seen["upper"], leaves, materialize_grads=True)
-        with torch.no_grad():
-            if not frozen:
-                self._set_score_gradients(problem, state, dict(zip(z, upper, strict=True)))
-            for (name, weight), grad in zip(state.weights.items(), lower, strict=True):
-                if weight.requires_grad:
-                    weight.grad = grad.mul_(state.masks[name]) if name in state.masks else grad
-        return state, {"loss": loss.detach(), "y_pred": logits.detach()}
-
-    def _set_score_gradients(
-        self, problem: Problem, state: BilevelState, grads: dict[str, Tensor]
-    ) -> None:
+        if objective is not None:
+            gradients = torch.autograd.grad(objective, list(z.values()), materialize_grads=True)
+            upper = dict(zip(z, gradients, strict=True))
         gamma = self.gamma if self.implicit_gradient == "closed_form" else None
-        by_name = problem.layout.score_gradients(
-            {
-                name: mask_gradient(state.weights[name], mask, grads[name], gamma)
-                for name, mask in state.masks.items()
-            }
-        )
-        gradients = [by_name[name] for name in state.scores]
-        n_scores = sum(gradient.numel() for gradient in gradients)
-        norm = torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(g) for g in gradients])
-        )
-        unit = (norm / n_scores**0.5).clamp_min(1e-30)
-        for score, gradient in zip(state.scores.values(), gradients, strict=True):
-            score.grad = gradient.div_(unit)
-
-    def clamp(self, state: BilevelState) -> None:
-        """Keep the scores in [0, 1]."""
         with torch.no_grad():
-            for score in state.scores.values():
-                score.clamp_(0.0, 1.0)
+            by_name = problem.layout.score_gradients(
+                {
+                    name: mask_gradient(state.weights[name], mask, upper[name], gamma)
+                    for name, mask in state.masks.items()
+                }
+            )
+            n_scores = sum(gradient.numel() for gradient in by_name.values())
+            norm = torch.linalg.vector_norm(
+                torch.stack([torch.linalg.vector_norm(by_name[name]) for name in state.scores])
+            )
+            unit = (norm / n_scores**0.5).clamp_min(1e-30)
+            for name, score in state.scores.items():
+                score.grad = by_name[name].div_(unit)
+        return state
 
-
-SOLVERS: dict[str, type[BilevelSolver]] = {"bilevel": BilevelSolver}
-"""Every solver by the name that ``FairPruner(solver=...)`` takes."""
+    def _objective(
+        self, problem: Problem, state: SolverState, z: dict[str, Tensor], batch: Any
+    ) -> Tensor:
+        """Objective of the upper level on a batch; the multipliers learn from the other one."""
+        logits, loss = problem.evaluate(z, batch)
+        if "upper" not in self.constrained_levels or problem.fairness is None:
+            return loss
+        assert state.fairness is not None
+        term, _ = problem.fairness(state.fairness, logits, batch[1])
+        return loss + term

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_memory
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.callbacks import Callback, LRScheduler
 from skorch.dataset import get_len
@@ -25,9 +27,11 @@ from fairprune_sk.training import (
     MulticlassNet,
     ResidentIterator,
     ResidentTable,
+    fingerprint,
     log_loss,
     on_device,
     plain,
+    streams,
     take,
     train,
     weighted_loss,
@@ -140,6 +144,50 @@ def fit_dense(
         verbose=verbose,
     )
     return train(net, table, callback=callback)
+
+
+def fit_dense_once(memory: Any, network: nn.Module | NeuralNet, X: Any, *args: Any) -> NeuralNet:
+    """Train the dense network, unless the same training is in the memory already.
+
+    Only networks that this package trains itself are remembered: what a skorch net of the user's
+    and its callbacks do besides cannot be.
+
+    Parameters
+    ----------
+    memory : None, str or joblib.Memory
+    network, X, *args
+        As for :func:`fit_dense`.
+
+    Returns
+    -------
+    NeuralNet
+    """
+    if memory is None or isinstance(network, NeuralNet) or streams(X):
+        return fit_dense(network, X, *args)
+    from fairprune_sk import __version__  # known by now: what another version trained is not taken
+
+    y, weight, _, device = args[:4]
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (repr(network), fingerprint(X), str(device), torch.__version__, __version__):
+        digest.update(text.encode())
+    for array in (y, weight, torch.get_rng_state(), *network.state_dict().values()):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    train_once = check_memory(memory).cache(_fit_dense, ignore=["network", "X", "args"])
+    net, generators = train_once(digest.hexdigest(), network, X, args)
+    # The pruning phase draws the same numbers whether the dense one was trained or remembered.
+    torch.set_rng_state(generators[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(generators[1], device)
+    return net
+
+
+def _fit_dense(key: str, network: Any, X: Any, args: tuple) -> tuple[NeuralNet, list[Tensor]]:
+    """Train the network, and say where the random generators stand afterwards."""
+    net = fit_dense(network, X, *args)
+    device = args[3]
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return net, [torch.get_rng_state(), *on_device]
 
 
 def objective_loss(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,18 +11,18 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from fairprune_sk.bilevel import SOLVERS, Problem, Start
+from fairprune_sk.baselines import SOLVERS
 from fairprune_sk.calls import forward
 from fairprune_sk.constraints import Cells, cell_bound, hard_outcome
 from fairprune_sk.dense import objective_loss
 from fairprune_sk.encoding import is_number
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning
 from fairprune_sk.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
-from fairprune_sk.objective import FairnessTerm
 from fairprune_sk.outputs import class_logits
 from fairprune_sk.pruning import Candidate, PruningNet
 from fairprune_sk.requirement import Requirement
-from fairprune_sk.training import ResidentTable, streams
+from fairprune_sk.solver import Problem, Solver, Start
+from fairprune_sk.training import ResidentIterator, ResidentTable
 
 # A pruned network that predicts a class for less than this share of the rows for which the dense
 # one does has bought its small gap by hardly predicting it.
@@ -114,39 +112,9 @@ def layout_of(granularity: str | Granularity, module: nn.Module, X: Any, sparsit
     return layout
 
 
-def fairness_term(
-    requirement: Requirement, cells: Cells, weight: float, solver: Any, n_batches: int
-) -> FairnessTerm:
-    """Set up the fairness part of the objective.
-
-    Parameters
-    ----------
-    requirement : Requirement
-    cells : Cells
-    weight : float
-        ``fairness_weight``.
-    solver : BilevelSolver
-    n_batches : int
-        Batches of an epoch.
-
-    Returns
-    -------
-    FairnessTerm
-    """
-    bound = requirement.tolerance
-    if bound is not None:
-        bound = cell_bound(bound, requirement.gap_method, requirement.constraint.comparison)
-    return FairnessTerm(
-        cells,
-        bound,
-        weight,
-        rho=solver.rho,
-        multiplier_lr=solver.multiplier_lr,
-        temperature=solver.temperature,
-        # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
-        # the network, and the multipliers overshoot.
-        memory=1.0 - 1.0 / min(n_batches, 20),
-    )
+def solver_of(settings: Any) -> Solver:
+    """Solver that an estimator was given, by name or as it is."""
+    return SOLVERS[settings.solver]() if isinstance(settings.solver, str) else settings.solver
 
 
 def pruning_net(
@@ -159,6 +127,7 @@ def pruning_net(
     requirement: Requirement | None,
     cells: Cells | None,
     start: Start | None,
+    initial: dict[str, Tensor] | None,
 ) -> PruningNet:
     """Set up the pruning phase.
 
@@ -178,12 +147,14 @@ def pruning_net(
     requirement : Requirement or None
     cells : Cells or None
     start : Start or None
+    initial : dict of Tensor or None
+        The weights before the dense phase, where they are known.
 
     Returns
     -------
     PruningNet
     """
-    solver = SOLVERS[settings.solver]() if isinstance(settings.solver, str) else settings.solver
+    solver = solver_of(settings)
     n = len(table)
     batch_size = min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
     n_batches = -(-n // batch_size)
@@ -193,8 +164,12 @@ def pruning_net(
         max_epochs = max(-(-400 // n_batches), min(32, -(-4000 // n_batches)), 8)
     fairness, tolerance, gap_method = None, np.inf, "between_groups"
     if requirement is not None and cells is not None:
+        bound = requirement.tolerance
+        if bound is not None:
+            comparison = requirement.constraint.comparison
+            bound = cell_bound(bound, requirement.gap_method, comparison)
         weight = float(settings.fairness_weight)
-        fairness = fairness_term(requirement, cells, weight, solver, n_batches)
+        fairness = solver.fairness_term(cells, bound, weight, n_batches)
         tolerance = np.inf if requirement.tolerance is None else requirement.tolerance
         gap_method = requirement.gap_method
     loss = objective_loss(dense, probabilities, table.device)
@@ -212,11 +187,14 @@ def pruning_net(
             fairness,
             layout,
             float(settings.sparsity),
-            start,
+            n_rows=n,
+            lr=settings.lr,
+            mask_lr=settings.mask_lr,
+            batches=lambda: iter(ResidentIterator(table, table.evaluation_rows)),
+            initial=initial,
+            start=start,
         ),
         solver,
-        mask_lr=settings.mask_lr,
-        n_rows=n,
         tolerance=tolerance,
         gap_method=gap_method,
         lr=settings.lr,
@@ -277,13 +255,3 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
-
-
-def fingerprint(X: Any) -> str:
-    """Digest of what a network reads, to know a table again."""
-    digest = hashlib.blake2b(digest_size=16)
-    if streams(X):  # which files, not what is in them
-        return hashlib.blake2b(repr((X.shape, [*X.files])).encode(), digest_size=16).hexdigest()
-    for array in X.values() if isinstance(X, Mapping) else [X]:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

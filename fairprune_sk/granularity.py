@@ -303,13 +303,16 @@ class UnitLayout(Layout):
         its weights are small or few.
         """
         sizes = self.units.sums({k: torch.ones_like(v) for k, v in importance.items()})
-        mean = self.units.sums(importance) / sizes.clamp_min(1.0)
+        return {"units": self.relative(self.units.sums(importance) / sizes.clamp_min(1.0))}
+
+    def relative(self, mean: Tensor) -> Tensor:
+        """Scores in [0, 1) of quantities of the units, against those of their layers."""
         layer = self.units.layer_of_unit
         n_layers = int(layer.max()) + 1
         total = mean.new_zeros(n_layers).index_add(0, layer, mean)
         count = mean.new_zeros(n_layers).index_add(0, layer, torch.ones_like(mean))
         relative = mean / (total / count).clamp_min(1e-12)[layer]
-        return {"units": relative / (1.0 + relative)}
+        return relative / (1.0 + relative)
 
     def score_gradients(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Add up over each unit, whose mask stands in for the masks of all its weights."""

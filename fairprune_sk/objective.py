@@ -126,11 +126,7 @@ class FairnessTerm:
         soft = outcome_sums(cells, soft_outcome(outcome_logits, self.temperature), columns)
         soft_difference = differences(soft, cells)
         with torch.no_grad():
-            hard = outcome_sums(cells, hard_outcome(outcome_logits), columns)
-            running = CellSums(
-                state.running.outcome * self.memory + hard.outcome,
-                state.running.weight * self.memory + hard.weight,
-            )
+            running = self._running(state, outcome_logits, columns)
             measured = differences(running, cells)
         # The value is the measured one, the gradient that of the soft rates.
         difference = measured + soft_difference - soft_difference.detach()
@@ -141,6 +137,32 @@ class FairnessTerm:
         term = augmented_lagrangian(difference.abs() - self.bound, state.multipliers, rho)
         step = self.multiplier_lr * self.weight * (measured.abs() - self.bound)
         return term, FairnessState((state.multipliers + step).clamp_min(0.0), running)
+
+    def watch(
+        self, state: FairnessState, logits: Tensor, columns: dict[str, Tensor]
+    ) -> FairnessState:
+        """State after a batch that nobody constrains: rates are measured, multipliers stay.
+
+        Parameters
+        ----------
+        state, logits, columns
+            As for a call.
+
+        Returns
+        -------
+        FairnessState
+        """
+        outcome_logits = self.cells.outcome_logits(logits, columns["y"])
+        return FairnessState(state.multipliers, self._running(state, outcome_logits, columns))
+
+    def _running(
+        self, state: FairnessState, outcome_logits: Tensor, columns: dict[str, Tensor]
+    ) -> CellSums:
+        hard = outcome_sums(self.cells, hard_outcome(outcome_logits), columns)
+        return CellSums(
+            state.running.outcome * self.memory + hard.outcome,
+            state.running.weight * self.memory + hard.weight,
+        )
 
 
 def outcome_sums(cells: Cells, outcome: Tensor, columns: dict[str, Tensor]) -> CellSums:

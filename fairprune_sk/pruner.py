@@ -22,26 +22,26 @@ from sklearn.base import (
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skorch import NeuralNet
 from skorch.dataset import get_len
 from torch import Tensor, nn
 
-from fairprune_sk.bilevel import SOLVERS, BilevelSolver, Start
+from fairprune_sk.baselines import SOLVERS
 from fairprune_sk.callbacks import EpochTasks
 from fairprune_sk.compaction import compact, reached_sparsity, read_columns, shrink
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
-from fairprune_sk.dense import check_estimator, fit_dense, module_of
+from fairprune_sk.dense import check_estimator, fit_dense_once, module_of
 from fairprune_sk.encoding import TableEncoder
 from fairprune_sk.fitting import (
     MERGED_ROWS,
     dense_outcomes,
-    fingerprint,
     layout_of,
     merge_repeated_rows,
     pruning_net,
     resolve_device,
+    solver_of,
     warn_about,
 )
 from fairprune_sk.granularity import GRANULARITIES, Granularity
@@ -50,8 +50,10 @@ from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import gives_probabilities, has_hidden, hidden, last_hidden, logits
 from fairprune_sk.pruning import outcome_totals
 from fairprune_sk.requirement import requirement_of
+from fairprune_sk.solver import Solver, Start
 from fairprune_sk.training import (
     ResidentTable,
+    fingerprint,
     on_device,
     plain,
     seeded,
@@ -131,8 +133,12 @@ class FairPruner(
         is coupled to them, so that the network becomes physically smaller; or single weights
         with at most n in each m ("1:2", "2:4", "4:8"). Sparsity counts weights for all of them.
         Objects of :mod:`fairprune_sk.granularity` have a ``scope`` as well.
-    solver : {"bilevel"} or BilevelSolver, default="bilevel"
-        The pruning algorithm, with its own hyperparameters.
+    solver : str or Solver, default="bilevel"
+        The pruning algorithm: "bilevel", or one of the baselines of
+        :mod:`fairprune_sk.baselines`: "magnitude", "lottery_ticket", "snip", "grasp", "fpgm",
+        "bip" and "random" know no fairness (a constraint is then measured, and said to be
+        missed); "fairgrape", "prune_then_fair", "fair_then_prune" and "balancing_act" do. An
+        object brings hyperparameters of its own.
     max_epochs : int or "auto", default="auto"
         Epochs of the pruning phase. "auto" takes at least 400 steps, and 32 epochs of a table
         of moderate size.
@@ -148,6 +154,10 @@ class FairPruner(
     warm_start : bool, default=False
         Whether ``fit`` goes on from the network that the last one left: without another dense
         phase, from the sparsity reached to the one that is now asked for.
+    memory : str, joblib.Memory or None, default=None
+        Where dense networks are kept, as in scikit-learn's pipelines: fits that share table,
+        weights, network and random_state, such as those of a search over sparsity and tolerance,
+        train it once. Networks of skorch are not kept: freeze those.
     device : str, default="auto"
         Torch device of the pruning phase, and of the dense phase unless a skorch net with its
         own is given. "auto" is "cuda" where there is one, otherwise "cpu".
@@ -229,13 +239,14 @@ class FairPruner(
         "missing_sensitive": [StrOptions({"error", "ignore", "group"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "granularity": [StrOptions(set(GRANULARITIES)), Granularity],
-        "solver": [StrOptions(set(SOLVERS)), BilevelSolver],
+        "solver": [StrOptions(set(SOLVERS)), Solver],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "mask_lr": [Interval(Real, 0, None, closed="left")],
         "callbacks": [list, None],
         "warm_start": ["boolean"],
+        "memory": [str, HasMethods(["cache"]), None],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -261,13 +272,14 @@ class FairPruner(
         missing_sensitive: str = "error",
         class_weight: dict | str | None = None,
         granularity: str | Granularity = "unstructured",
-        solver: str | BilevelSolver = "bilevel",
+        solver: str | Solver = "bilevel",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         lr: float = 1e-3,
         mask_lr: float = 3e-4,
         callbacks: list | None = None,
         warm_start: bool = False,
+        memory: Any = None,
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: int = 0,
@@ -289,6 +301,7 @@ class FairPruner(
         self.mask_lr = mask_lr
         self.callbacks = callbacks
         self.warm_start = warm_start
+        self.memory = memory
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -410,9 +423,13 @@ class FairPruner(
             if self.estimator is None:
                 if len(y) <= MERGED_ROWS:
                     kept = [y] if cell is None else [y, *cell.numpy().T]
+                    if solver_of(self).needs_groups:
+                        kept.append(group)
                     index, weight = merge_repeated_rows(X, kept, weight)
                     X = X.iloc[index] if isinstance(X, pd.DataFrame) else X[index]
-                    y, cell = y[index], None if cell is None else cell[index]
+                    y = y[index]
+                    if cell is not None:
+                        cell, group = cell[index], group[index]
             if weight is not None:
                 weight = weight / weight.mean()
             if self.estimator is None:
@@ -437,6 +454,11 @@ class FairPruner(
                 on_device(take(X, few), cpu),
                 self.sparsity,
             ).to(device)
+            own = isinstance(network, nn.Module)  # not a skorch net, and no warm start
+            solver_of(self).check(
+                layout, None if requirement is None else requirement.constraint, own
+            )
+            initial = copy.deepcopy(module.state_dict()) if own else None
             weight = None if weight is None else weight.astype(np.float32)
             table = table_of(
                 X,
@@ -444,6 +466,7 @@ class FairPruner(
                 on_device(y, device),
                 sample_weight=None if weight is None else on_device(weight, device),
                 cell=None if cell is None else cell.to(device),
+                group=None if cell is None else on_device(group, device),
             )
 
             def tasks(name: str, fitted: Any = None) -> EpochTasks | None:
@@ -453,8 +476,9 @@ class FairPruner(
 
             dense = self.dense_estimator_ if warm else None
             if dense is None:
-                dense = fit_dense(
-                    network, X, y, weight, table, device, self.verbose, tasks("dense training")
+                progress = tasks("dense training")
+                dense = fit_dense_once(
+                    self.memory, network, X, y, weight, table, device, self.verbose, progress
                 )
             probabilities = gives_probabilities(dense, table)
             dense_logits = logits(dense.module_, table, probabilities)
@@ -467,7 +491,16 @@ class FairPruner(
                 start = Start(self.sparsity_, self._last_multipliers(conditions, groups))
             module = copy.deepcopy(module if warm else plain(dense.module_)).to(device)
             net = pruning_net(
-                self, module, layout, dense, probabilities, table, requirement, cells, start
+                self,
+                module,
+                layout,
+                dense,
+                probabilities,
+                table,
+                requirement,
+                cells,
+                start,
+                initial,
             )
             shell = {"classes_": classes, "encoder_": encoder, "_probabilities": probabilities}
 

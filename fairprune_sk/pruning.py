@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
-from fairprune_sk.bilevel import BilevelSolver, Problem
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CellSums, class_columns, gap, hard_outcome, margins
 from fairprune_sk.objective import outcome_sums
+from fairprune_sk.solver import Problem, Solver
 from fairprune_sk.training import DeferredLosses, ResidentIterator, ResidentTable
+
+
+CANDIDATES_FROM = 0.75
+"""Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,7 @@ class PruningNet(DeferredLosses):
     module : nn.Module
         The trained network. It is trained on, in place.
     problem : Problem
-    solver : BilevelSolver
-    mask_lr : float
-    n_rows : int
-        Rows of the training table.
+    solver : Solver
     tolerance : float
         Largest gap of a feasible network; infinite where nothing is constrained.
     gap_method : {"between_groups", "to_overall"}
@@ -69,18 +70,16 @@ class PruningNet(DeferredLosses):
 
     Attributes
     ----------
-    state_ : BilevelState
+    state_ : SolverState
     best_ : Candidate
-        The best network seen since the mask was frozen.
+        The best network of the last epochs, its mask settled.
     """
 
     def __init__(
         self,
         module: nn.Module,
         problem: Problem,
-        solver: BilevelSolver,
-        mask_lr: float,
-        n_rows: int,
+        solver: Solver,
         tolerance: float = math.inf,
         gap_method: str = "between_groups",
         **kwargs: Any,
@@ -96,8 +95,6 @@ class PruningNet(DeferredLosses):
         )
         self.problem = problem
         self.solver = solver
-        self.mask_lr = mask_lr
-        self.n_rows = n_rows
         self.tolerance = tolerance
         self.gap_method = gap_method
 
@@ -117,11 +114,9 @@ class PruningNet(DeferredLosses):
         return self.solver.lr_factor(step / self.n_steps_)
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> PruningNet:
-        """Set up the state of both levels, and an optimiser for each."""
+        """Set up the solver's state; the optimiser that skorch knows is that of the weights."""
         self.state_ = self.solver.init(self.problem)
-        self.optimizer_, self.mask_optimizer_ = self.solver.optimizers(
-            self.problem, self.state_, self.lr, self.mask_lr, self.n_rows
-        )
+        self.optimizer_ = self.state_.lower
         return self
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
@@ -130,6 +125,7 @@ class PruningNet(DeferredLosses):
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
         self.step_ = 0
         self.best_: Candidate | None = None
+        self._last_masks = self.state_.masks
 
     def _set_training(self, training: bool = True) -> None:
         """Training mode, but for dropout: the rates to constrain are those of whole predictions.
@@ -150,28 +146,19 @@ class PruningNet(DeferredLosses):
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """One step of both levels."""
         self._set_training(True)
-        frozen = self.progress >= self.solver.freeze_start
-        if not frozen:
-            # The sparsity at the end of the step, so that even a single step reaches it.
-            start = 0.0 if self.problem.start is None else self.problem.start.sparsity
-            sparsity = self.solver.sparsity_at(
-                (self.step_ + 1) / self.n_steps_, self.problem.sparsity, start
+        if not self.solver.settled(self.progress):
+            # The masks of the end of the step, so that even a single step reaches the sparsity.
+            self.state_ = self.solver.move(
+                self.problem, self.state_, (self.step_ + 1) / self.n_steps_
             )
-            self.state_ = self.solver.project(self.problem, self.state_, sparsity)
-        self.state_, step = self.solver.gradients(self.problem, self.state_, batch, frozen)
+        self.state_, step = self.solver.gradients(self.problem, self.state_, batch, self.progress)
         self.notify(
             "on_grad_computed",
             named_parameters=self.state_.weights.items(),
             batch=(batch[0], batch[1]["y"]),
             training=True,
         )
-        self.optimizer_.step()
-        if not frozen:
-            self.mask_optimizer_.step()
-            self.solver.clamp(self.state_)
-        # Gradients are as large as the network: they do not stay between steps.
-        self.optimizer_.zero_grad(set_to_none=True)
-        self.mask_optimizer_.zero_grad(set_to_none=True)
+        self.solver.step(self.state_)
         self.step_ += 1
         return step
 
@@ -180,13 +167,16 @@ class PruningNet(DeferredLosses):
     ) -> None:
         """Record what the epoch did, and keep its network if it is the best so far."""
         super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
-        self.history.record("sparsity", reached_sparsity(self.state_.masks))
+        masks = self.state_.masks
+        self.history.record("sparsity", reached_sparsity(masks))
+        self.history.record("mask_change", changed_share(self._last_masks, masks))
+        self._last_masks = masks
         if self.state_.fairness is not None and self.problem.fairness is not None:
             fairness, cells = self.state_.fairness, self.problem.fairness.cells
             running = gap(fairness.running, cells, self.gap_method)
             self.history.record("running_gap", float(running))
             self.history.record("max_multiplier", float(fairness.multipliers.max()))
-        if self.progress >= self.solver.freeze_start:
+        if self.progress >= CANDIDATES_FROM and self.solver.settled(self.progress):
             self.consider(dataset_train)
             return
         self.history.record("train_accuracy", math.nan)  # a column of the log from the start
@@ -208,10 +198,16 @@ class PruningNet(DeferredLosses):
     def finish(self, table: ResidentTable) -> Candidate:
         """Return the best network; one that stopped before the freeze is cut to size first."""
         if self.best_ is None:
-            self.state_ = self.solver.project(self.problem, self.state_, self.problem.sparsity)
+            self.state_ = self.solver.cut(self.problem, self.state_)
             self.consider(table)
         assert self.best_ is not None
         return self.best_
+
+
+def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
+    """Share of the mask that differs between two masks of one network."""
+    changed = torch.stack([(before[name] != mask).sum() for name, mask in after.items()]).sum()
+    return float(changed) / sum(mask.numel() for mask in after.values())
 
 
 def measure(

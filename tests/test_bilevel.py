@@ -11,11 +11,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fairprune_sk.bilevel import BilevelSolver, Problem, mask_gradient
+from fairprune_sk.bilevel import BilevelSolver, mask_gradient
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
 from fairprune_sk.granularity import Unstructured
 from fairprune_sk.objective import FairnessTerm
+from fairprune_sk.solver import Problem
 
 
 def test_mask_gradient_is_exact_for_a_loss_linear_in_z():
@@ -77,26 +78,34 @@ def make_problem(constrained=True, sparsity=0.5, n=256, seed=0):
         return logits, F.binary_cross_entropy_with_logits(logits[:, 0], batch[1]["y"])
 
     batch = (X, {"y": y, "cell": cell_codes(constraint, class_columns(y, 1), group, 2)})
-    return Problem(module, evaluate, term, Unstructured().layout(module), sparsity), batch
+    layout = Unstructured().layout(module)
+    problem = Problem(
+        module, evaluate, term, layout, sparsity, n, lr=0.1, mask_lr=0.1, batches=lambda: [batch]
+    )
+    return problem, batch
+
+
+def begun(solver, problem):
+    """State at the end of the ramp, while the mask still moves."""
+    return solver.move(problem, solver.init(problem), solver.ramp_end)
 
 
 def gradients(solver, frozen=False, constrained=True):
     problem, batch = make_problem(constrained)
-    state = solver.init(problem)
-    state = solver.project(problem, state, 0.5)
-    state, _ = solver.gradients(problem, state, batch, frozen=frozen)
+    progress = 1.0 if frozen else solver.ramp_end
+    state, _ = solver.gradients(problem, begun(solver, problem), batch, progress)
     return state
 
 
 def test_gradients_equal_autograd_through_the_masked_forward():
     problem, batch = make_problem(constrained=False)
     solver = BilevelSolver(implicit_gradient="first_order")
-    state = solver.project(problem, solver.init(problem), 0.5)
+    state = begun(solver, problem)
     weights = {n: p.detach().clone().requires_grad_() for n, p in state.weights.items()}
     masks = {n: m.float().requires_grad_() for n, m in state.masks.items()}
     z = {n: w * masks[n] if n in masks else w for n, w in weights.items()}
     problem.evaluate(z, batch)[1].backward()
-    state, _ = solver.gradients(problem, state, batch, frozen=False)
+    state, _ = solver.gradients(problem, state, batch, solver.ramp_end)
     for name, weight in state.weights.items():
         torch.testing.assert_close(weight.grad, weights[name].grad)
     ours = torch.cat([s.grad.flatten() for s in state.scores.values()])
@@ -196,11 +205,12 @@ def test_frozen_and_unused_parameters_are_masked_but_not_trained():
     problem.module.register_parameter("unused", nn.Parameter(torch.ones(4, 4)))
     problem.module[0].weight.requires_grad_(False)
     solver = BilevelSolver()
-    state = solver.project(problem, solver.init(problem), 0.5)
+    state = begun(solver, problem)
     before = problem.module[0].weight.clone()
-    optimizer, _ = solver.optimizers(problem, state, 0.1, 0.1, 256)
-    state, _ = solver.gradients(problem, state, batch, frozen=False)
-    optimizer.step()
-    assert torch.equal(problem.module[0].weight, before)
-    assert not state.masks["0.weight"].all()
+    scores = state.scores["unused"].clone()
+    state, _ = solver.gradients(problem, state, batch, solver.ramp_end)
     assert (state.scores["unused"].grad == 0).all()
+    solver.step(state)
+    assert torch.equal(problem.module[0].weight, before)
+    assert torch.equal(state.scores["unused"], scores)
+    assert not state.masks["0.weight"].all()

@@ -713,7 +713,7 @@ def test_a_fit_holds_the_table_once_and_few_copies_of_the_parameters():
             state = net.state_
             held = [*state.weights.values(), *state.scores.values(), *state.masks.values()]
             held += [p.grad for p in held if p.grad is not None]
-            for optimizer in (net.optimizer_, net.mask_optimizer_):
+            for optimizer in (state.lower, state.upper):
                 held += [
                     v
                     for values in optimizer.state.values()
