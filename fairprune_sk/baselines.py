@@ -34,7 +34,7 @@ REWINDS = ("initial", "dense")
 
 
 def scaled(importance: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Importances shifted and scaled to [0, 1], together, which keeps their order."""
+    """Shift and scale importances to [0, 1] together, which keeps their order."""
     low = torch.stack([value.amin() for value in importance.values()]).amin()
     high = torch.stack([value.amax() for value in importance.values()]).amax()
     width = (high - low).clamp_min(torch.finfo(low.dtype).tiny)
@@ -91,6 +91,10 @@ def rewound(problem: Problem, state: SolverState, weights: Any) -> SolverState:
 @dataclass(frozen=True)
 class OneShot(Solver):
     """Rank what can be removed once, remove the least, and train the rest."""
+
+    # What is left has to grow into the place of what is gone, and decay holds it back: on splits
+    # of the training parts, less of it was better for each of these.
+    weight_decay: float | str = 0.1
 
     def begin(self, problem: Problem, state: SolverState) -> SolverState:
         """Masks of the full sparsity."""
@@ -265,7 +269,7 @@ class Fpgm(OneShot):
     def check(
         self, layout: Layout, constraint: Constraint | None, knows_initial_weights: bool
     ) -> None:
-        """It ranks units."""
+        """Refuse single weights."""
         super().check(layout, constraint, knows_initial_weights)
         if not isinstance(layout, UnitLayout):
             raise ValueError(
@@ -328,6 +332,7 @@ class LotteryTicket(Solver):
         Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020).
     """
 
+    weight_decay: float | str = 0.1
     n_rounds: int = 4
     rewind_to: str = "initial"
 
@@ -519,7 +524,7 @@ class _TwoStages(Solver):
     """Pruning without fairness, and fair training of the weights, one after the other."""
 
     switch: float = 0.5
-    pruning: Solver = field(default_factory=Magnitude)
+    pruning: Solver = field(default_factory=Bip)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -553,7 +558,7 @@ class PruneThenFair(_TwoStages):
     switch : float
         Fraction of the steps that goes into the first stage.
     pruning : Solver
-        The first stage, without fairness.
+        The first stage, without fairness: any of the above.
     """
 
     def levels(self, progress: float) -> tuple[str, ...]:
@@ -602,7 +607,7 @@ class FairThenPrune(_TwoStages):
     switch : float
         Fraction of the steps that goes into the first stage.
     pruning : Solver
-        The second stage, without fairness.
+        The second stage, without fairness: any of the above.
     """
 
     def levels(self, progress: float) -> tuple[str, ...]:
@@ -641,9 +646,9 @@ class FairThenPrune(_TwoStages):
         self, problem: Problem, state: SolverState, batch: Any, progress: float
     ) -> tuple[SolverState, dict[str, Tensor]]:
         """Those of the stage."""
-        if progress < self.switch:
+        if not state.stage:
             return super().gradients(problem, state, batch, progress)
-        return self.pruning.gradients(problem, state, batch, self._second(progress))
+        return self.pruning.gradients(problem, state, batch, max(self._second(progress), 0.0))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,315 @@
+"""Tables and figures of docs/comparison.md, from the results of examples/comparison.py.
+
+What the page shows is committed: each experiment as a CSV file, from which this module makes the
+rest. Tables stand between comments in the page, ``<!-- cut -->`` and ``<!-- /cut -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fairprune_sk.benchmarks import figures, statistics
+from fairprune_sk.benchmarks.statistics import CELL, DATA_SET
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = DOCS / "comparison"
+FAIR = ["prune_then_fair", "fair_then_prune", "fairgrape", "balancing_act"]
+TOLERANCE = 0.03
+SHORT = {"equalized_odds": "EO", "demographic_parity": "DP"}
+
+Results = dict[str, pd.DataFrame]
+
+
+def read(folder: Path = FOLDER) -> Results:
+    """Read the committed experiments."""
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def export(results: Path, folder: Path = FOLDER) -> None:
+    """Write every experiment as a CSV file with five digits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(results.glob("*.parquet")):
+        frame = pd.read_parquet(path)
+        if "settings" in frame:
+            frame["settings"] = frame["settings"].str.replace("fairprune_sk.", "", regex=False)
+        frame.to_csv(folder / f"{path.stem}.csv", index=False, float_format="%.5g")
+
+
+def everything(results: Results) -> pd.DataFrame:
+    """Rows of all methods on the grid of sparsities, constraints and sensitive features."""
+    names = ["grid", "unaware", "competitors", "tolerances"]
+    return pd.concat([results[name] for name in names if name in results], ignore_index=True)
+
+
+def at_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the fits at the tolerance of the comparison, and those without one."""
+    return frame[frame["tolerance"].isna() | np.isclose(frame["tolerance"], TOLERANCE)]
+
+
+# ----------------------------------------------------------------------------------- the tables
+
+
+def cut(results: Results) -> pd.DataFrame:
+    """Share of the gap beyond noise that is cut, against pruning without fairness."""
+    table = statistics.excess_cut(at_tolerance(everything(results)), unaware=["bip", "magnitude"])
+    columns = {
+        "unaware": "against",
+        **dict.fromkeys(CELL),
+        "gap_unaware": "unaware gap",
+        "gap_fair": "fair gap",
+        "noise_floor_fair": "floor",
+        "share_cut": "share cut",
+        "points_lost_fair": "points lost",
+        "n_seeds": "seeds",
+    }
+    return table.rename(columns={k: v for k, v in columns.items() if v})[
+        [new or old for old, new in columns.items()]
+    ]
+
+
+def cut_overall(results: Results) -> pd.DataFrame:
+    """Means of the above."""
+    table = cut(results)
+    wide = table["unaware gap"] > 0.15
+    return (
+        table.assign(wide=wide)
+        .groupby("against", sort=False)
+        .apply(
+            lambda part: pd.Series(
+                {
+                    "cells": len(part),
+                    "mean share cut": part["share cut"].mean(),
+                    "pooled share cut": 1.0
+                    - (part["fair gap"] - part["floor"]).sum()
+                    / (part["unaware gap"] - part["floor"]).sum(),
+                    "cells with a gap above 0.15": int(part["wide"].sum()),
+                    "smallest share cut there": part.loc[part["wide"], "share cut"].min(),
+                    "mean points lost": part["points lost"].mean(),
+                    "most points lost": part["points lost"].max(),
+                }
+            ),
+            include_groups=False,
+        )
+        .reset_index()
+    )
+
+
+def means(results: Results) -> pd.DataFrame:
+    """Every method at 90%, and the dense ones."""
+    frame = at_tolerance(everything(results))
+    table = statistics.summarise(frame[frame["sparsity"].isin([0.0, 0.9])])
+    columns = [*DATA_SET, "method", "accuracy", "gap", "gap_sd", "noise_floor", "points_lost"]
+    table = table.sort_values([*DATA_SET, "gap"])
+    return table[[*columns, "n_seeds"]].rename(columns={"n_seeds": "seeds"})
+
+
+def against_fair(results: Results) -> pd.DataFrame:
+    """Hypervolume, gap and accuracy against the pruning baselines with fairness."""
+    frame = at_tolerance(everything(results))
+    frame = frame[frame["method"].isin(["fairpruner", *FAIR])]
+    frame = frame[frame["sparsity"].isin([0.9, 0.95])]
+    parts = {}
+    for value in ("hypervolume", "gap", "accuracy"):
+        table = statistics.compare(frame, value=value, competitors=FAIR)
+        parts[value] = table.set_index([*CELL, "competitor"])[["difference", "p_holm", "n_seeds"]]
+    table = pd.concat(parts, axis=1)
+    table.columns = [f"{value} {name}" for value, name in table.columns]
+    table = table.reset_index().rename(
+        columns={f"{v} difference": f"Δ {v}" for v in parts}
+        | {f"{v} p_holm": f"p ({v})" for v in parts}
+        | {"hypervolume n_seeds": "seeds"}
+    )
+    return table.drop(columns=["gap n_seeds", "accuracy n_seeds"])
+
+
+def against_fair_overall(results: Results) -> pd.DataFrame:
+    """How many of those comparisons are won, and significantly so."""
+    table = against_fair(results)
+    won = table["Δ hypervolume"] > 0
+    clear = table["p (hypervolume)"] < 0.05
+    return (
+        table.assign(larger=won, clearly=won & clear, smaller=~won & clear)
+        .groupby(["competitor", "sparsity"])[["larger", "clearly", "smaller"]]
+        .sum()
+        .join(table.groupby(["competitor", "sparsity"]).size().rename("cells"))
+        .reset_index()
+        .rename(
+            columns={
+                "larger": "larger hypervolume",
+                "clearly": "of these p < 0.05",
+                "smaller": "smaller with p < 0.05",
+            }
+        )
+    )
+
+
+def equal_gap(results: Results) -> pd.DataFrame:
+    """Accuracy at the gap that a dense fair competitor achieved."""
+    frame = everything(results)
+    frame = frame[
+        (frame["method"] == "fairpruner") | frame["method"].str.contains("(", regex=False)
+    ]
+    frame = frame[frame["sparsity"].isin([0.0, 0.9])]
+    table = statistics.accuracy_at_gap(frame, sparsity=0.9)
+    columns = [*DATA_SET, "competitor", "gap", "accuracy", "front_accuracy", "difference"]
+    table = table[[*columns, "p_holm", "n_seeds", "reason"]]
+    return table.rename(columns={"front_accuracy": "FairPruner", "n_seeds": "seeds"})
+
+
+def reached(results: Results) -> pd.DataFrame:
+    """Smallest budget with the accuracy and the gap of the default FairPruner, less a little."""
+    frame, targets = with_targets(results)
+    table = statistics.iterations_to_reach(frame)
+    ours = table[table["method"] == "fairpruner"].set_index(DATA_SET)["n_iter"]
+    table["fewer by FairPruner"] = [
+        1.0 - ours[tuple(row[k] for k in DATA_SET)] / row["n_iter"] for _, row in table.iterrows()
+    ]
+    return table
+
+
+def with_targets(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Budgets as numbers, and the targets: the default fit's means, within a standard error."""
+    frame = results["iterations"].copy()
+    names = frame["method"].str.split("@", expand=True)
+    frame["method"], epochs = names[0], names[1].astype(int)
+    default = frame["table"].map({"compas": 128, "adult": 32})
+    ours = frame[(frame["method"] == "fairpruner") & (epochs == default)]
+    by = ours.groupby(DATA_SET)
+    error = by[["accuracy", "gap"]].std() / np.sqrt(by.size().to_numpy()[:, None])
+    targets = pd.DataFrame(
+        {
+            "target_accuracy": by["accuracy"].mean() - error["accuracy"],
+            "target_gap": by["gap"].mean() + error["gap"],
+        }
+    )
+    return frame.join(targets, on=DATA_SET), targets
+
+
+def summary(name: str) -> Callable[[Results], pd.DataFrame]:
+    """Means of one experiment."""
+
+    def table(results: Results) -> pd.DataFrame:
+        means = statistics.summarise(results[name])
+        columns = ["table", "sparsity", "method", "accuracy", "gap", "gap_sd", "noise_floor"]
+        means = means[[*columns, "points_lost", "n_seeds"]]
+        return means.rename(columns={"n_seeds": "seeds"})
+
+    return table
+
+
+PAGE_TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
+    "cut_overall": cut_overall,
+    "cut": cut,
+    "means": means,
+    "against_fair_overall": against_fair_overall,
+    "against_fair": against_fair,
+    "equal_gap": equal_gap,
+    "reached": reached,
+    "ablation": summary("ablation"),
+    "variants": summary("variants"),
+    "networks": summary("networks"),
+}
+
+
+# ---------------------------------------------------------------------------------- the figures
+
+
+def _grid(results: Results) -> pd.DataFrame:
+    return at_tolerance(everything(results))
+
+
+def _variants(results: Results, initial: bool) -> pd.DataFrame:
+    frame = results["variants"]
+    names = ["lamp", "magnitude", "uniform", "normal", "constant"]
+    return frame[frame["method"].isin(names) == initial]
+
+
+PAGE_FIGURES: dict[str, Callable[[Results], object]] = {
+    "series": lambda r: figures.against_sparsity(r["series"]),
+    **{
+        f"sparsity_{table}_{sensitive}_{SHORT[constraint]}": (
+            lambda r, at=(table, sensitive, constraint): figures.against_sparsity(_grid(r), *at)
+        )
+        for table, sensitive in (("adult", "sex"), ("compas", "race"))
+        for constraint in SHORT
+    },
+    "trade_off_70": lambda r: figures.trade_off(everything(r), sparsity=0.7),
+    "trade_off_90": lambda r: figures.trade_off(everything(r), sparsity=0.9),
+    "ranks": lambda r: figures.critical_difference(
+        _grid(r)[_grid(r)["sparsity"] == 0.9], methods=["fairpruner", *FAIR, "bip", "magnitude"]
+    ),
+    "iterations": lambda r: figures.iterations(with_targets(r)[0]),
+    "ablation_compas": lambda r: figures.ablation(r["ablation"], "compas"),
+    "ablation_adult": lambda r: figures.ablation(r["ablation"], "adult"),
+    "line": lambda r: figures.along_the_line(r["line"]),
+    "initialisations_compas": lambda r: figures.compare_variants(_variants(r, True), "compas"),
+    "initialisations_adult": lambda r: figures.compare_variants(_variants(r, True), "adult"),
+    "variants_compas": lambda r: figures.compare_variants(_variants(r, False), "compas"),
+    "variants_adult": lambda r: figures.compare_variants(_variants(r, False), "adult"),
+    "convergence_adult": lambda r: figures.convergence(_history(r, "adult")),
+    "convergence_compas": lambda r: figures.convergence(_history(r, "compas")),
+}
+
+
+def _history(results: Results, table: str) -> pd.DataFrame:
+    history = results["convergence"]
+    return history[history["table"] == table]
+
+
+# ------------------------------------------------------------------------------------- the page
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Write a table as markdown, numbers with four digits after the point or p-values shorter."""
+    table = table.replace({"constraint": SHORT})
+
+    def cell(name: str, value: object) -> str:
+        if isinstance(value, (float, np.floating)):
+            if np.isnan(value):
+                return ""
+            if float(value).is_integer() and abs(value) >= 1:
+                return str(int(value))
+            digits = 2 if "points" in name or name in ("sparsity", "seeds") else 4
+            return f"{value:.{3 if name.startswith('p') and digits == 4 else digits}f}"
+        return str(value)
+
+    head = [str(name).replace("_", " ") for name in table.columns]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in table.itertuples(index=False):
+        cells = [cell(str(name), value) for name, value in zip(table.columns, row, strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def filled(page: str, results: Results) -> str:
+    """Put every table in its place."""
+    for name, make in PAGE_TABLES.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.DOTALL)
+        if pattern.search(page):
+            text = markdown(make(results))
+            page = pattern.sub(
+                lambda found, text=text: f"{found[1]}{text}\n{found[2].lstrip()}", page
+            )
+    return page
+
+
+def make_page(results: Path) -> None:
+    """Export the results that are there, draw the figures, fill the page."""
+    if results.is_dir():
+        export(results)
+    known = read()
+    for name, draw in PAGE_FIGURES.items():
+        try:
+            figure = draw(known)
+        except (KeyError, ValueError) as error:
+            print(f"no figure {name}: {error}")
+            continue
+        figure.savefig(FOLDER / f"{name}.png", dpi=110)
+        print(FOLDER / f"{name}.png")
+    path = DOCS / "comparison.md"
+    path.write_text(filled(path.read_text(), known))

@@ -1,0 +1,495 @@
+"""Comparisons: methods × tables × sparsities × constraints × seeds, as one tidy table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from fairlearn.metrics import (
+    demographic_parity_difference,
+    equal_opportunity_difference,
+    equalized_odds_difference,
+    false_positive_rate_difference,
+)
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+from fairprune_sk.baselines import Grasp, Snip
+from fairprune_sk.benchmarks.competitors import COMPETITORS
+from fairprune_sk.benchmarks.tables import Table, load_table
+from fairprune_sk.metrics import noise_floor
+from fairprune_sk.pruner import FairPruner
+
+GAPS = {
+    "equalized_odds": (equalized_odds_difference, "equalized_odds_difference"),
+    "demographic_parity": (demographic_parity_difference, "demographic_parity_difference"),
+    "equal_opportunity": (equal_opportunity_difference, "equal_opportunity_difference"),
+    "false_positive_rate_parity": (
+        false_positive_rate_difference,
+        "false_positive_rate_difference",
+    ),
+}
+"""Fairlearn's gap for each constraint, and its name for the noise floor."""
+
+KEYS = ["table", "sensitive", "constraint", "method", "sparsity", "tolerance", "seed"]
+"""Columns that tell one row from every other."""
+
+KNOBS = ("sparsity", "sensitive", "constraint", "tolerance")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to get a classifier.
+
+    Attributes
+    ----------
+    estimator : scikit-learn classifier
+        Cloned for each fit; what the benchmark varies is set by name, in a pipeline's last steps
+        as well (``fairpruner__sparsity``).
+    knobs : tuple of {"sparsity", "sensitive", "constraint", "tolerance"}
+        What a fit depends on. A method that does not know the sensitive feature is fitted once,
+        and measured for all of them.
+    """
+
+    estimator: Any
+    knobs: tuple[str, ...]
+
+    def parameter(self, name: str) -> str | None:
+        """Name of a parameter of the estimator, or of one of its steps; None if it has none."""
+        found = [
+            key
+            for key in self.estimator.get_params(deep=True)
+            if key == name or key.endswith(f"__{name}")
+        ]
+        return min(found, key=len, default=None)
+
+
+def method_of(estimator: Any) -> Method:
+    """Read off an estimator's parameters what its fits depend on.
+
+    Parameters
+    ----------
+    estimator : scikit-learn classifier, or Method
+
+    Returns
+    -------
+    Method
+        ``sparsity`` is a knob where there is such a parameter; the sensitive feature and the
+        constraint are where there is a ``constraint`` that is not None; ``tolerance`` is where
+        there is one besides.
+    """
+    if isinstance(estimator, Method):
+        return estimator
+    method = Method(estimator, KNOBS)
+    values = {knob: method.parameter(knob) for knob in KNOBS}
+    params = estimator.get_params(deep=True)
+    knobs = ["sparsity"] if values["sparsity"] else []
+    if values["constraint"] and params[values["constraint"]] is not None:
+        knobs += ["sensitive", "constraint"]
+        if values["tolerance"] and params[values["tolerance"]] is not None:
+            knobs.append("tolerance")
+    return replace(method, knobs=tuple(knobs))
+
+
+_FAIR, _GROUPS = ("sparsity", "sensitive", "constraint", "tolerance"), ("sparsity", "sensitive")
+# Chosen on splits of the training parts of Adult and COMPAS, as FairPruner's own defaults were:
+# what is pruned at one stroke learns better at three times the rate, and SNIP and GraSP rank the
+# trained network better than the untrained one of their papers.
+_ONE_SHOT: dict[str, Any] = {"constraint": None, "lr": 3e-3}
+
+METHODS: dict[str, Method] = {
+    "fairpruner": Method(FairPruner(), _FAIR),
+    "fairpruner(neuron)": Method(FairPruner(granularity="neuron"), _FAIR),
+    "prune_then_fair": Method(FairPruner(solver="prune_then_fair"), _FAIR),
+    "fair_then_prune": Method(FairPruner(solver="fair_then_prune"), _FAIR),
+    # These two have a notion of fairness of their own.
+    "fairgrape": Method(FairPruner(solver="fairgrape", tolerance=1.0), _GROUPS),
+    "balancing_act": Method(
+        FairPruner(solver="balancing_act", constraint="degradation_parity", tolerance=0.01),
+        _GROUPS,
+    ),
+    "bip": Method(FairPruner(solver="bip", constraint=None), ("sparsity",)),
+    "magnitude": Method(FairPruner(solver="magnitude", **_ONE_SHOT), ("sparsity",)),
+    "lottery_ticket": Method(FairPruner(solver="lottery_ticket", **_ONE_SHOT), ("sparsity",)),
+    "snip": Method(FairPruner(solver=Snip(rewind_to="dense"), **_ONE_SHOT), ("sparsity",)),
+    "grasp": Method(FairPruner(solver=Grasp(rewind_to="dense"), **_ONE_SHOT), ("sparsity",)),
+    "random": Method(FairPruner(solver="random", **_ONE_SHOT), ("sparsity",)),
+    "fpgm": Method(FairPruner(solver="fpgm", granularity="neuron", constraint=None), ("sparsity",)),
+    **{name: method_of(estimator) for name, estimator in COMPETITORS.items()},
+}
+"""Every method by the name that :func:`benchmark` takes."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit, and what is measured of it.
+
+    Attributes
+    ----------
+    table : str
+    seed : int
+    method : str
+    settings : dict
+        Values of the method's knobs.
+    measured : tuple of (str, str)
+        Pairs of a sensitive feature and a constraint.
+    """
+
+    table: str
+    seed: int
+    method: str
+    settings: Mapping[str, Any]
+    measured: tuple[tuple[str, str], ...]
+
+    def keys(self) -> Iterator[tuple]:
+        """Values of :data:`KEYS` for each of its rows, a missing tolerance being -1."""
+        for sensitive, constraint in self.measured:
+            sparsity = self.settings.get("sparsity", 0.0)
+            tolerance = self.settings.get("tolerance", -1.0)
+            yield self.table, sensitive, constraint, self.method, sparsity, tolerance, self.seed
+
+
+def benchmark(
+    methods: Iterable[str] | Mapping[str, Any],
+    tables: Iterable[Any],
+    *,
+    sparsities: Iterable[float] = (0.9,),
+    constraints: Iterable[str] = ("equalized_odds",),
+    tolerances: Iterable[float] = (0.03,),
+    sensitive: Mapping[str, Iterable[str]] | None = None,
+    seeds: int | Iterable[int] = 10,
+    test_size: float = 0.3,
+    results: str | Path | None = None,
+    folder: str | Path | None = None,
+    memory: str | Path | None = None,
+    n_jobs: int = 1,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Compare methods on tables.
+
+    Each seed splits a table into a training and a test part, stratified by the target, and is
+    the ``random_state`` of every method. A method that does not depend on something (on the
+    sparsity, the constraint, the sensitive feature) is fitted once for all of its values.
+
+    Parameters
+    ----------
+    methods : list of str, or dict of scikit-learn classifiers
+        Names in :data:`METHODS`, or classifiers under names of your own; what the benchmark
+        varies is set where a classifier has a parameter of that name, and its ``constraint=None``
+        is left alone.
+    tables : list of str, path or Table
+        What :func:`~fairprune_sk.benchmarks.tables.load_table` takes.
+    sparsities, constraints, tolerances : list
+    sensitive : dict, optional
+        The sensitive features to compare, by table; by default all that a table has.
+    seeds : int or list of int
+        A number of seeds stands for 0, 1, 2, ...
+    test_size : float
+        Fraction of the rows, in (0, 1).
+    results : path, optional
+        A Parquet file. Every fit is written to it as soon as it is done, and what it holds already
+        is not done again: a run that stopped goes on. Fits that failed are tried again.
+    folder : path, optional
+        Where tables with a known name are looked for.
+    memory : path, optional
+        Where dense networks are kept, so that the fits of one table and seed share them.
+    n_jobs : int
+        Processes.
+    progress : bool
+        Whether to show a bar with the time left.
+
+    Returns
+    -------
+    DataFrame
+        One row for each fit and each gap that is measured of it: the columns of :data:`KEYS`;
+        on the test part ``accuracy``, ``balanced_accuracy``, ``selection_rate``, ``gap``, its
+        ``noise_floor``, ``majority_share`` (the accuracy of a constant), and, where there is one,
+        ``dense_accuracy`` and ``dense_gap`` of the network before pruning; ``train_accuracy`` and
+        ``train_gap``; ``reached_sparsity``, ``n_iter`` (training iterations of the pruning phase),
+        ``seconds``, ``n_train``, ``n_test``; ``warnings`` by class; ``error``, empty unless the
+        fit failed; and ``settings``, the method with its parameters.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or the file holds results of the same name with other settings.
+
+    Examples
+    --------
+    >>> from fairprune_sk.benchmarks import benchmark
+    >>> from fairprune_sk.benchmarks.tables import Table
+    >>> from fairprune_sk.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(600, random_state=0)
+    >>> fits = benchmark(
+    ...     ["magnitude"], [Table("made", X, y, s[["sex"]])], seeds=1, progress=False
+    ... )
+    >>> fits[["table", "sensitive", "method", "sparsity"]].to_string(index=False, header=False)
+    'made sex magnitude 0.9'
+    """
+    chosen = _methods(methods)
+    loaded = {table.name: table for table in (load_table(t, folder) for t in tables)}
+    unknown = sorted(set(constraints) - set(GAPS))
+    if unknown:
+        raise ValueError(f"Got constraints {unknown}, but expected some of {list(GAPS)}.")
+    wanted = {name: _sensitive(table, sensitive) for name, table in loaded.items()}
+    values: dict[str, list] = {
+        "sparsity": list(sparsities),
+        "constraint": list(constraints),
+        "tolerance": list(tolerances),
+    }
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    jobs = list(_jobs(chosen, wanted, values, list(seeds)))
+    path = None if results is None else Path(results)
+    done = _read(path, chosen)
+    known = set(_key_rows(done))
+    todo = [job for job in jobs if not set(job.keys()) <= known]
+    calls = (
+        joblib.delayed(fit_one)(job, chosen[job.method], loaded[job.table], test_size, memory)
+        for job in todo
+    )
+    parts = [done]
+    bar = tqdm(total=len(todo), unit="fit", disable=not progress)
+    with bar:
+        for rows in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
+            parts = [pd.concat([*parts, rows], ignore_index=True)] if len(parts[0]) else [rows]
+            if path is not None:
+                _write(parts[0], path)
+            bar.update()
+    asked = {key for job in jobs for key in job.keys()}
+    everything = parts[0]
+    mine = [key in asked for key in _key_rows(everything)]
+    return everything[mine].sort_values(KEYS, ignore_index=True)
+
+
+def fit_one(
+    job: Job, method: Method, table: Table, test_size: float, memory: str | Path | None = None
+) -> pd.DataFrame:
+    """Fit once, and measure on both parts.
+
+    Parameters
+    ----------
+    job : Job
+    method : Method
+    table : Table
+    test_size : float
+    memory : path, optional
+
+    Returns
+    -------
+    DataFrame
+        A row for each gap; a fit that fails leaves its error there.
+    """
+    part, rest = train_test_split(
+        np.arange(len(table.y)), test_size=test_size, stratify=table.y, random_state=job.seed
+    )
+    X, X_test = table.X.iloc[part], table.X.iloc[rest]
+    y, y_test = table.y[part], table.y[rest]
+    known = {
+        "table": job.table,
+        "method": job.method,
+        "sparsity": job.settings.get("sparsity", 0.0),
+        "tolerance": job.settings.get("tolerance", np.nan),
+        "seed": job.seed,
+        "n_train": len(part),
+        "n_test": len(rest),
+        "majority_share": max(y_test.mean(), 1.0 - y_test.mean()),
+        "settings": settings_of(method),
+    }
+    start = perf_counter()
+    try:
+        # With routing, a pipeline hands the groups on to its last step.
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            config_context(enable_metadata_routing=True),
+        ):
+            warnings.simplefilter("always")
+            estimator = _configured(method, job, memory)
+            own = {}
+            if "sensitive" in method.knobs:
+                own = {"sensitive_features": table.sensitive[job.settings["sensitive"]].iloc[part]}
+            estimator.fit(X, y, **own)
+            known["seconds"] = perf_counter() - start
+            known["warnings"] = " ".join(sorted({w.category.__name__ for w in caught}))
+            known |= _reached(estimator)
+            rows = [
+                known | _measured(estimator, X, y, X_test, y_test, table, part, rest, pair)
+                for pair in job.measured
+            ]
+    except Exception as error:  # one fit that fails must not take the others with it
+        known |= {"seconds": perf_counter() - start, "warnings": ""}
+        known["error"] = f"{type(error).__name__}: {error}"
+        rows = [known | {"sensitive": s, "constraint": c} for s, c in job.measured]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"error": str, "warnings": str})
+
+
+COLUMNS = [
+    *KEYS,
+    "accuracy",
+    "balanced_accuracy",
+    "selection_rate",
+    "gap",
+    "noise_floor",
+    "majority_share",
+    "dense_accuracy",
+    "dense_gap",
+    "train_accuracy",
+    "train_gap",
+    "reached_sparsity",
+    "n_iter",
+    "seconds",
+    "n_train",
+    "n_test",
+    "warnings",
+    "error",
+    "settings",
+]
+
+
+def settings_of(method: Method) -> str:
+    """Text of a method's estimator with every parameter that is not a default."""
+    return " ".join(method.estimator.__repr__(N_CHAR_MAX=10**6).split())
+
+
+def _methods(methods: Iterable[str] | Mapping[str, Any]) -> dict[str, Method]:
+    if isinstance(methods, Mapping):
+        return {name: method_of(estimator) for name, estimator in methods.items()}
+    names = list(methods)
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise ValueError(
+            f"Got methods {unknown}, but expected names among {sorted(METHODS)}, or a dict of "
+            "classifiers."
+        )
+    return {name: METHODS[name] for name in names}
+
+
+def _sensitive(table: Table, sensitive: Mapping[str, Iterable[str]] | None) -> list[str]:
+    known = list(table.sensitive.columns)
+    wanted = list((sensitive or {}).get(table.name, known))
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ValueError(
+            f"Got sensitive features {unknown} for {table.name!r}, but expected some of {known}."
+        )
+    return wanted
+
+
+def _jobs(
+    methods: Mapping[str, Method],
+    sensitive: Mapping[str, list[str]],
+    values: Mapping[str, list],
+    seeds: list[int],
+) -> Iterator[Job]:
+    """Every fit: seeds outermost, so that a run that stops early has whole comparisons."""
+    for seed, (table, features), (name, method) in product(
+        seeds, sensitive.items(), methods.items()
+    ):
+        choices = {knob: features if knob == "sensitive" else values[knob] for knob in method.knobs}
+        for combination in product(*choices.values()):
+            settings = dict(zip(choices, combination, strict=True))
+            measured = product(
+                [settings["sensitive"]] if "sensitive" in settings else features,
+                [settings["constraint"]] if "constraint" in settings else values["constraint"],
+            )
+            yield Job(table, seed, name, settings, tuple(measured))
+
+
+def _configured(method: Method, job: Job, memory: str | Path | None) -> Any:
+    estimator = clone(method.estimator)
+    wanted = {knob: value for knob, value in job.settings.items() if knob != "sensitive"}
+    wanted["random_state"] = job.seed
+    if memory is not None and isinstance(estimator, FairPruner):
+        wanted["memory"] = str(memory)
+    for name, value in wanted.items():
+        key = method.parameter(name)
+        if key is not None:
+            estimator.set_params(**{key: value})
+    return estimator
+
+
+def _reached(estimator: Any) -> dict[str, float]:
+    """Ask a pruned network for its size; a pipeline's last step speaks for it."""
+    last = estimator[-1] if hasattr(estimator, "steps") else estimator
+    return {
+        "reached_sparsity": getattr(last, "sparsity_", 0.0),
+        "n_iter": getattr(last, "n_iter_", np.nan),
+    }
+
+
+def _measured(
+    estimator: Any,
+    X: pd.DataFrame,
+    y: np.ndarray,
+    X_test: pd.DataFrame,
+    y_test: np.ndarray,
+    table: Table,
+    part: np.ndarray,
+    rest: np.ndarray,
+    pair: tuple[str, str],
+) -> dict[str, Any]:
+    sensitive, constraint = pair
+    group, group_test = (table.sensitive[sensitive].iloc[rows] for rows in (part, rest))
+    gap, metric = GAPS[constraint]
+
+    def predict(X: pd.DataFrame, group: pd.Series) -> np.ndarray:
+        if getattr(estimator, "needs_sensitive_features", False):
+            return estimator.predict(X, sensitive_features=group)
+        return estimator.predict(X)
+
+    train, test = predict(X, group), predict(X_test, group_test)
+    row = {
+        "sensitive": sensitive,
+        "constraint": constraint,
+        "accuracy": accuracy_score(y_test, test),
+        "balanced_accuracy": balanced_accuracy_score(y_test, test),
+        "selection_rate": test.mean(),
+        "gap": gap(y_test, test, sensitive_features=group_test),
+        "noise_floor": noise_floor(y_test, test, sensitive_features=group_test, metric=metric),
+        "train_accuracy": accuracy_score(y, train),
+        "train_gap": gap(y, train, sensitive_features=group),
+        "error": "",
+    }
+    if hasattr(estimator, "predict_dense"):
+        dense = estimator.predict_dense(X_test)
+        row["dense_accuracy"] = accuracy_score(y_test, dense)
+        row["dense_gap"] = gap(y_test, dense, sensitive_features=group_test)
+    return row
+
+
+def _key_rows(results: pd.DataFrame) -> Iterator[tuple]:
+    """Keys of every row, as :meth:`Job.keys` gives them."""
+    return results[KEYS].fillna({"tolerance": -1.0}).itertuples(index=False, name=None)
+
+
+def _read(path: Path | None, methods: Mapping[str, Method]) -> pd.DataFrame:
+    """Read earlier results; those of fits that failed are left out, to be tried again."""
+    if path is None or not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    done = pd.read_parquet(path)
+    for name, method in methods.items():
+        before = set(done.loc[done["method"] == name, "settings"]) - {settings_of(method)}
+        if before:
+            raise ValueError(
+                f"Got results of {name!r} in {path} with the settings {before.pop()}, but this "
+                f"run has {settings_of(method)}: use another file, or another name."
+            )
+    return done[done["error"] == ""].reset_index(drop=True)
+
+
+def _write(results: pd.DataFrame, path: Path) -> None:
+    """Write beside and move: a crash in between loses nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    results.to_parquet(partial, index=False)
+    partial.replace(path)
