@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,3 +32,9 @@ def fitted(table) -> FairPruner:
     X, y, s = table
     pruner = FairPruner(random_state=0, tolerance=0.05)
     return pruner.fit(X[:2000], y[:2000], sensitive_features=s["sex"][:2000])
+
+
+def pytest_configure(config):
+    # A job in the background is started with Ctrl-C ignored; tests press it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
