@@ -8,7 +8,7 @@ DATA ?=
 TARGET ?=
 SENSITIVE ?=
 
-.PHONY: demo test lint evidence benchmark clean
+.PHONY: demo test lint evidence comparison benchmark clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,11 @@ lint: $(VENV)/.test
 # The figures of docs/evidence.md: real tables, five seeds, about twenty minutes on two cores.
 evidence: $(VENV)/.test
 	$(BIN)/python examples/real_tables.py
+
+# The fits, figures and tables of docs/comparison.md: hours on two cores; goes on where it stopped.
+comparison: $(VENV)/.test
+	$(BIN)/python examples/comparison.py run all
+	$(BIN)/python examples/comparison.py page
 
 # Time of a pruning epoch against a plain loop, and of a prediction against the dense network.
 benchmark: $(VENV)/.test

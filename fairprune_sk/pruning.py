@@ -18,7 +18,6 @@ from fairprune_sk.objective import outcome_sums
 from fairprune_sk.solver import Problem, Solver
 from fairprune_sk.training import DeferredLosses, ResidentIterator, ResidentTable
 
-
 CANDIDATES_FROM = 0.75
 """Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
 
