@@ -7,9 +7,10 @@ differs is what their papers say. They stand here in the order one-shot, iterati
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -393,7 +394,10 @@ class _Ramped(Solver):
 
     ramp_end: float = 0.5
 
-    needs_groups: ClassVar[bool] = True
+    @property
+    def needs_groups(self) -> bool:
+        """Both of these do."""
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -495,7 +499,8 @@ def equal_shares(importance: Tensor, n_turns: int = 1000) -> Tensor:
     n_groups, n_items = share.shape
     size = -(-n_items // n_turns)
     left = torch.ones(n_items, dtype=torch.bool, device=share.device)
-    kept = [0.0] * n_groups
+    # A group to which nothing matters would always have kept least.
+    kept = [0.0 if total > 0 else math.inf for total in share.sum(1).tolist()]
     position = [0] * n_groups
     ranked = []
     n_ranked = 0
@@ -529,7 +534,13 @@ class _TwoStages(Solver):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("switch", 0.0 < self.switch < 1.0, "a number in (0, 1)")
-        self._check("pruning", isinstance(self.pruning, Solver), "a solver")
+        alone = isinstance(self.pruning, Solver) and not isinstance(self.pruning, _TwoStages)
+        self._check("pruning", alone, "a solver with one stage")
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the pruning does."""
+        return self.pruning.needs_groups
 
     def check(
         self, layout: Layout, constraint: Constraint | None, knows_initial_weights: bool
@@ -629,24 +640,26 @@ class FairThenPrune(_TwoStages):
         return state
 
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
-        """Masks of the second stage, which begins with the network as it is then."""
+        """Masks of the second stage."""
         if progress < self.switch:
             return state
-        if not state.stage:
-            state = replace(self.pruning.begin(problem, state), stage=1)
-        return self.pruning.move(problem, state, self._second(progress))
+        return self.pruning.move(problem, self._begun(problem, state), self._second(progress))
 
     def cut(self, problem: Problem, state: SolverState) -> SolverState:
         """As the second stage would."""
-        if not state.stage:
-            state = replace(self.pruning.begin(problem, state), stage=1)
-        return self.pruning.cut(problem, state)
+        return self.pruning.cut(problem, self._begun(problem, state))
+
+    def _begun(self, problem: Problem, state: SolverState) -> SolverState:
+        """State of the second stage, which begins with the network as it is then."""
+        if state.switched:
+            return state
+        return self.pruning.begin(problem, replace(state, switched=True))
 
     def gradients(
         self, problem: Problem, state: SolverState, batch: Any, progress: float
     ) -> tuple[SolverState, dict[str, Tensor]]:
         """Those of the stage."""
-        if not state.stage:
+        if not state.switched:
             return super().gradients(problem, state, batch, progress)
         return self.pruning.gradients(problem, state, batch, max(self._second(progress), 0.0))
 

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
@@ -164,22 +165,44 @@ def fit_dense_once(memory: Any, network: nn.Module | NeuralNet, X: Any, *args: A
     """
     if memory is None or isinstance(network, NeuralNet) or streams(X):
         return fit_dense(network, X, *args)
-    from fairprune_sk import __version__  # known by now: what another version trained is not taken
-
-    y, weight, _, device = args[:4]
-    digest = hashlib.blake2b(digest_size=16)
-    for text in (repr(network), fingerprint(X), str(device), torch.__version__, __version__):
-        digest.update(text.encode())
-    for array in (y, weight, torch.get_rng_state(), *network.state_dict().values()):
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).tobytes())
+    key = _key_of_training(network, X, *args)
+    if key is None:
+        return fit_dense(network, X, *args)
     train_once = check_memory(memory).cache(_fit_dense, ignore=["network", "X", "args"])
-    net, generators = train_once(digest.hexdigest(), network, X, args)
+    net, generators = train_once(key, network, X, args)
+    device = args[3]
     # The pruning phase draws the same numbers whether the dense one was trained or remembered.
     torch.set_rng_state(generators[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(generators[1], device)
     return net
+
+
+def _key_of_training(
+    network: nn.Module, X: Any, y: np.ndarray, weight: Any, table: Any, device: Any, *_: Any
+) -> str | None:
+    """Digest of all that decides what comes out of the dense phase; None if there is none."""
+    from fairprune_sk import __version__  # known by now: what another version trained is not taken
+
+    layers = []
+    for name, layer in network.named_modules():
+        own = {k: v for k, v in vars(layer).items() if k not in _REGISTRIES}
+        try:
+            kind = type(layer)
+            layers.append((name, kind.__module__, kind.__qualname__, joblib.hash(own)))
+        except Exception:  # something that cannot be pickled: train without the memory
+            return None
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (layers, fingerprint(X), str(device), torch.__version__, __version__):
+        digest.update(repr(part).encode())
+    for array in (y, weight, torch.get_rng_state(), *network.state_dict().values()):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+# Of a module: what is in its state, and its layers, which have names of their own.
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 def _fit_dense(key: str, network: Any, X: Any, args: tuple) -> tuple[NeuralNet, list[Tensor]]:

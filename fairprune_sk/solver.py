@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,9 @@ class SolverState:
     upper : Optimizer or None
         Of the scores.
     stage : int
-        Stages that are behind, for solvers with several.
+        Rounds of pruning that are behind, for solvers with several.
+    switched : bool
+        Whether the second stage has begun, for solvers with two.
     memory : Any
         What a solver looks back at: a batch, earlier weights.
     """
@@ -103,6 +105,7 @@ class SolverState:
     scores: dict[str, nn.Parameter]
     upper: torch.optim.Optimizer | None = None
     stage: int = 0
+    switched: bool = False
     memory: Any = None
 
     def masked(self) -> dict[str, Tensor]:
@@ -148,9 +151,6 @@ class Solver(ABC):
     temperature: float = 0.5
     weight_decay: float | str = "auto"
 
-    needs_groups: ClassVar[bool] = False
-    """Whether rows of each group are needed, beyond the constraint."""
-
     def __post_init__(self) -> None:
         for name in ("rho", "multiplier_lr", "temperature"):
             self._check(name, getattr(self, name) > 0, "a positive number")
@@ -161,6 +161,11 @@ class Solver(ABC):
     def _check(self, name: str, fine: bool, expected: str) -> None:
         if not fine:
             raise ValueError(f"Got {name}={getattr(self, name)!r}, but expected {expected}.")
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether rows of each group are needed, beyond the constraint."""
+        return False
 
     def check(
         self, layout: Layout, constraint: Constraint | None, knows_initial_weights: bool

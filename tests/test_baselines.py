@@ -894,3 +894,25 @@ def test_balancing_act_removes_the_smallest_weights_along_a_cubic_ramp():
         sparsity = 0.8 * (1 - (1 - progress / 0.5) ** 3)
         assert reached_sparsity(state.masks) == pytest.approx(math.ceil(sparsity * 30 - 1e-6) / 30)
     assert solver.settled(0.5) and not solver.settled(0.49)
+
+
+def test_a_group_without_importance_does_no_harm():
+    importance = draw(0, 3, 60)
+    importance[1] = 0.0
+    assert torch.equal(equal_shares(importance), equal_shares(importance[[0, 2]]))
+
+
+def test_a_single_round_of_fairgrape_can_be_the_second_stage(loans):
+    X, y, s = loans
+    pruner = quick(FairThenPrune(pruning=FairGrape(n_rounds=1)), constraint="equalized_odds")
+    assert pruner.fit(X, y, sensitive_features=s).sparsity_ >= 0.7
+
+
+def test_two_stages_of_two_stages_are_refused():
+    with pytest.raises(ValueError, match="expected a solver with one stage"):
+        PruneThenFair(pruning=FairThenPrune())
+
+
+def test_a_two_stage_solver_needs_the_groups_that_its_pruning_needs():
+    assert PruneThenFair(pruning=FairGrape()).needs_groups
+    assert not PruneThenFair().needs_groups

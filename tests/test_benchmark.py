@@ -500,3 +500,36 @@ def test_unknown_names_are_refused_before_any_fit(loans, no_fit, change, message
     options = {"methods": ["magnitude"], "tables": [loans]} | change
     with pytest.raises(ValueError, match=message):
         compare(options.pop("methods"), options.pop("tables"), **options)
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_more_constraints_do_not_double_the_rows(loans, tmp_path):
+    for constraints in (["equalized_odds"], ["equalized_odds", "demographic_parity"]):
+        results = compare(
+            {"tree": tree()}, [loans], constraints=constraints, results=tmp_path / "a.pq"
+        )
+    assert not results.duplicated(KEYS).any()
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_another_split_needs_another_file(loans, tmp_path):
+    compare({"tree": tree()}, [loans], results=tmp_path / "a.pq")
+    with pytest.raises(ValueError, match="use another file"):
+        compare({"tree": tree()}, [loans], results=tmp_path / "a.pq", test_size=0.5)
+
+
+def test_nothing_to_do_is_an_empty_table(loans):
+    assert compare({}, [loans]).empty
+
+
+def test_a_method_that_failed_may_be_corrected_under_its_name(loans, tmp_path):
+    wrong, right = tree().set_params(max_depth=-1), tree()
+    first = compare({"tree": wrong}, [loans], results=tmp_path / "a.pq")
+    assert first["error"].str.contains("max_depth").all()
+    again = compare({"tree": right}, [loans], results=tmp_path / "a.pq")
+    assert (again["error"] == "").all()
+
+
+def test_sensitive_features_of_an_unknown_table_are_refused(loans):
+    with pytest.raises(ValueError, match="typo"):
+        compare({"tree": tree()}, [loans], sensitive={"typo": ["sex"]})

@@ -245,3 +245,22 @@ def test_what_is_no_memory_is_refused(numbers, trainings, memory):
     with pytest.raises(ValueError, match="The 'memory' parameter of FairPruner"):
         quick().set_params(memory=memory).fit(X, y, sensitive_features=s)
     assert not trainings
+
+
+class Net(nn.Module):
+    def __init__(self, gain=1.0):
+        super().__init__()
+        self.gain = gain
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+
+    def forward(self, X):
+        return self.layers(self.gain * X)
+
+
+def test_a_hyperparameter_that_repr_does_not_show_is_another_module(numbers, tmp_path, trainings):
+    X, y, _ = numbers
+    for gain in (1.0, -3.0):
+        torch.manual_seed(0)
+        pruner = quick(tmp_path, estimator=Net(gain), constraint=None).fit(X, y)
+        assert pruner.dense_estimator_.module_.gain == gain
+    assert len(trainings) == 2

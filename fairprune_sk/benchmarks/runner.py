@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -65,14 +66,18 @@ class Method:
     estimator: Any
     knobs: tuple[str, ...]
 
-    def parameter(self, name: str) -> str | None:
-        """Name of a parameter of the estimator, or of one of its steps; None if it has none."""
-        found = [
+    def parameters(self, name: str) -> list[str]:
+        """Names of a parameter of the estimator, or of its steps, the last step's first."""
+        return [
             key
-            for key in self.estimator.get_params(deep=True)
+            for key in reversed(list(self.estimator.get_params(deep=True)))
             if key == name or key.endswith(f"__{name}")
         ]
-        return min(found, key=len, default=None)
+
+    def parameter(self, name: str) -> str | None:
+        """Name of the estimator's own parameter, or of the last step that has one."""
+        found = self.parameters(name)
+        return name if name in found else next(iter(found), None)
 
 
 def method_of(estimator: Any) -> Method:
@@ -223,7 +228,8 @@ def benchmark(
     Raises
     ------
     ValueError
-        If a name is unknown, or the file holds results of the same name with other settings.
+        If a name is unknown, or the file holds results of a method with other settings, or of a
+        table with other numbers of rows.
 
     Examples
     --------
@@ -242,6 +248,11 @@ def benchmark(
     unknown = sorted(set(constraints) - set(GAPS))
     if unknown:
         raise ValueError(f"Got constraints {unknown}, but expected some of {list(GAPS)}.")
+    strangers = sorted(set(sensitive or {}) - set(loaded))
+    if strangers:
+        raise ValueError(
+            f"Got sensitive features for tables {strangers}, but expected some of {list(loaded)}."
+        )
     wanted = {name: _sensitive(table, sensitive) for name, table in loaded.items()}
     values: dict[str, list] = {
         "sparsity": list(sparsities),
@@ -251,25 +262,25 @@ def benchmark(
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     jobs = list(_jobs(chosen, wanted, values, list(seeds)))
     path = None if results is None else Path(results)
-    done = _read(path, chosen)
+    done = _read(path, chosen, loaded, test_size)
     known = set(_key_rows(done))
     todo = [job for job in jobs if not set(job.keys()) <= known]
     calls = (
         joblib.delayed(fit_one)(job, chosen[job.method], loaded[job.table], test_size, memory)
         for job in todo
     )
-    parts = [done]
     bar = tqdm(total=len(todo), unit="fit", disable=not progress)
     with bar:
         for rows in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
-            parts = [pd.concat([*parts, rows], ignore_index=True)] if len(parts[0]) else [rows]
+            # A fit may bring rows again that are known: of what it was already measured for.
+            done = pd.concat([done, rows], ignore_index=True) if len(done) else rows
+            done = done.drop_duplicates(KEYS, keep="last", ignore_index=True)
             if path is not None:
-                _write(parts[0], path)
+                _write(done, path)
             bar.update()
     asked = {key for job in jobs for key in job.keys()}
-    everything = parts[0]
-    mine = [key in asked for key in _key_rows(everything)]
-    return everything[mine].sort_values(KEYS, ignore_index=True)
+    mine = np.array([key in asked for key in _key_rows(done)], dtype=bool)
+    return done.loc[mine].sort_values(KEYS, ignore_index=True)
 
 
 def fit_one(
@@ -408,14 +419,12 @@ def _jobs(
 def _configured(method: Method, job: Job, memory: str | Path | None) -> Any:
     estimator = clone(method.estimator)
     wanted = {knob: value for knob, value in job.settings.items() if knob != "sensitive"}
-    wanted["random_state"] = job.seed
-    if memory is not None and isinstance(estimator, FairPruner):
-        wanted["memory"] = str(memory)
-    for name, value in wanted.items():
-        key = method.parameter(name)
-        if key is not None:
-            estimator.set_params(**{key: value})
-    return estimator
+    keys = {method.parameter(name): value for name, value in wanted.items()}
+    keys |= dict.fromkeys(method.parameters("random_state"), job.seed)
+    if memory is not None:
+        parts = {"": estimator, **{f"{k}__": v for k, v in estimator.get_params().items()}}
+        keys |= {f"{k}memory": str(memory) for k, v in parts.items() if isinstance(v, FairPruner)}
+    return estimator.set_params(**{key: value for key, value in keys.items() if key is not None})
 
 
 def _reached(estimator: Any) -> dict[str, float]:
@@ -472,11 +481,14 @@ def _key_rows(results: pd.DataFrame) -> Iterator[tuple]:
     return results[KEYS].fillna({"tolerance": -1.0}).itertuples(index=False, name=None)
 
 
-def _read(path: Path | None, methods: Mapping[str, Method]) -> pd.DataFrame:
+def _read(
+    path: Path | None, methods: Mapping[str, Method], tables: Mapping[str, Table], test_size: float
+) -> pd.DataFrame:
     """Read earlier results; those of fits that failed are left out, to be tried again."""
     if path is None or not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     done = pd.read_parquet(path)
+    done = done[done["error"] == ""].reset_index(drop=True)
     for name, method in methods.items():
         before = set(done.loc[done["method"] == name, "settings"]) - {settings_of(method)}
         if before:
@@ -484,7 +496,17 @@ def _read(path: Path | None, methods: Mapping[str, Method]) -> pd.DataFrame:
                 f"Got results of {name!r} in {path} with the settings {before.pop()}, but this "
                 f"run has {settings_of(method)}: use another file, or another name."
             )
-    return done[done["error"] == ""].reset_index(drop=True)
+    for name, table in tables.items():
+        n_test = ceil(test_size * len(table.y))
+        sizes = {(len(table.y) - n_test, n_test)}
+        rows = done[done["table"] == name]
+        before = set(zip(rows["n_train"], rows["n_test"], strict=True)) - sizes
+        if before:
+            raise ValueError(
+                f"Got results of the table {name!r} in {path} from {before.pop()} training and "
+                f"test rows, but this run has {sizes.pop()}: use another file, or another name."
+            )
+    return done
 
 
 def _write(results: pd.DataFrame, path: Path) -> None:
