@@ -499,7 +499,7 @@ def _read(
     for name, table in tables.items():
         n_test = ceil(test_size * len(table.y))
         sizes = {(len(table.y) - n_test, n_test)}
-        rows = done[done["table"] == name]
+        rows = done[done["table"] == name].dropna(subset=["n_train"])
         before = set(zip(rows["n_train"], rows["n_test"], strict=True)) - sizes
         if before:
             raise ValueError(
