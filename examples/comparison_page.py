@@ -37,8 +37,6 @@ def export(results: Path, folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(results.glob("*.parquet")):
         frame = pd.read_parquet(path)
-        if "settings" in frame:
-            frame["settings"] = frame["settings"].str.replace("fairprune_sk.", "", regex=False)
         frame.to_csv(folder / f"{path.stem}.csv", index=False, float_format="%.5g")
 
 
@@ -168,13 +166,23 @@ def equal_gap(results: Results) -> pd.DataFrame:
 
 def reached(results: Results) -> pd.DataFrame:
     """Smallest budget with the accuracy and the gap of the default FairPruner, less a little."""
-    frame, targets = with_targets(results)
+    frame, _ = with_targets(results)
     table = statistics.iterations_to_reach(frame)
+    tried = frame.groupby([*DATA_SET, "method"])["n_iter"].max()
     ours = table[table["method"] == "fairpruner"].set_index(DATA_SET)["n_iter"]
-    table["fewer by FairPruner"] = [
-        1.0 - ours[tuple(row[k] for k in DATA_SET)] / row["n_iter"] for _, row in table.iterrows()
-    ]
-    return table
+    rows = []
+    for row in table.to_dict("records"):
+        data_set = tuple(row[name] for name in DATA_SET)
+        most = tried[(*data_set, row["method"])]
+        never = np.isnan(row["n_iter"])
+        fewer = 1.0 - ours[data_set] / (most if never else row["n_iter"])
+        rows.append(
+            {name: row[name] for name in (*DATA_SET, "method", "target_accuracy", "target_gap")}
+            | {"iterations": f"not within {most:.0f}" if never else f"{row['n_iter']:.0f}"}
+            | {"accuracy": row["accuracy"], "gap": row["gap"], "seeds": row["n_seeds"]}
+            | {"fewer by FairPruner": f"{'at least ' if never else ''}{fewer:.0%}"}
+        )
+    return pd.DataFrame(rows)
 
 
 def with_targets(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
