@@ -128,6 +128,7 @@ BAD_VALUES = {
     "mask_lr": -1.0,
     "callbacks": "print",
     "warm_start": "yes",
+    "memory": 3,
     "device": 3,
     "random_state": "seed",
     "verbose": "loud",
