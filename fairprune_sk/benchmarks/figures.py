@@ -732,7 +732,7 @@ def convergence(history: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Four panels, the last with both sparsity and change of the mask.
+        Five panels, one below the other.
 
     Raises
     ------
@@ -740,28 +740,23 @@ def convergence(history: pd.DataFrame) -> Figure:
         If a column is missing.
     """
     panels = {
-        "training loss\n(nats)": {"train_loss": ("training loss", _BLUE, "-")},
-        "running gap\n(fraction)": {"running_gap": ("running gap", _RED, "-")},
-        "largest\nmultiplier": {"max_multiplier": ("largest multiplier", _PURPLE, "-")},
-        "fraction of\nweights": {
-            "sparsity": ("sparsity", _GREY, "--"),
-            "mask_change": ("change of the mask", _GREEN, "-"),
-        },
+        "train_loss": ("training loss\n(nats)", _BLUE),
+        "running_gap": ("running gap\n(fraction)", _RED),
+        "max_multiplier": ("largest\nmultiplier", _PURPLE),
+        "sparsity": ("sparsity\n(fraction)", _GREY),
+        "mask_change": ("change of the\nmask (fraction)", _GREEN),
     }
-    _needed(history, "history", ["seed", "epoch", *(c for lines in panels.values() for c in lines)])
+    _needed(history, "history", ["seed", "epoch", *panels])
     figure, axes = _figure(len(panels), 1, sharex=True)
-    figure.set_size_inches(6, 1.7 * len(panels))
-    for ax, (label, lines) in zip(axes[:, 0], panels.items(), strict=True):
-        for column, (name, color, kind) in lines.items():
-            seeds = history.dropna(subset=[column]).groupby("epoch")[column]
-            mean = seeds.mean()
-            ax.plot(mean.index, mean, color=color, linestyle=kind, label=name)
-            _band(ax, mean.index, seeds.min(), seeds.max(), color)
+    figure.set_size_inches(6, 1.5 * len(panels))
+    for ax, (column, (label, color)) in zip(axes[:, 0], panels.items(), strict=True):
+        seeds = history.dropna(subset=[column]).groupby("epoch")[column]
+        mean = seeds.mean()
+        ax.plot(mean.index, mean, color=color)
+        _band(ax, mean.index, seeds.min(), seeds.max(), color)
         ax.set_ylabel(label)
-        if "train_loss" not in lines:
+        if column != "train_loss":
             _start_at_zero(ax, "y")
-        if len(lines) > 1:
-            ax.legend(frameon=False)
     axes[-1, 0].set_xlabel("epoch")
     n_seeds = history["seed"].nunique()
     _headline(figure, f"Mean and range of {n_seeds} seed{'s' * (n_seeds != 1)}")

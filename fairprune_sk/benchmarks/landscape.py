@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ def along_the_line(
     [0.0, 0.5, 1.0]
     """
     ends = [pruner._masked_network() for pruner in (first, second)]
-    states = [network.state_dict() for network in ends]
+    # Copies: what state_dict gives changes with the network that is loaded below.
+    states = [copy.deepcopy(network.state_dict()) for network in ends]
     shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in states]
     if shapes[0] != shapes[1]:
         raise ValueError("Got networks of different shapes, but expected two fits of one network.")
