@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -339,7 +340,8 @@ class LotteryTicket(Solver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("n_rounds", self.n_rounds >= 1, "a positive whole number")
+        whole = isinstance(self.n_rounds, Integral) and self.n_rounds >= 1
+        self._check("n_rounds", whole, "a positive whole number")
         self._check("rewind_to", self.rewind_to in REWINDS, "'initial' or 'dense'")
 
     def check(
@@ -446,7 +448,8 @@ class FairGrape(_Ramped):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("n_rounds", self.n_rounds >= 1, "a positive whole number")
+        whole = isinstance(self.n_rounds, Integral) and self.n_rounds >= 1
+        self._check("n_rounds", whole, "a positive whole number")
 
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
         """Prune where a round begins: the first at once, the last at the end of the ramp."""
@@ -535,7 +538,7 @@ class _TwoStages(Solver):
         super().__post_init__()
         self._check("switch", 0.0 < self.switch < 1.0, "a number in (0, 1)")
         alone = isinstance(self.pruning, Solver) and not isinstance(self.pruning, _TwoStages)
-        self._check("pruning", alone, "a solver with one stage")
+        self._check("pruning", alone, "a solver with one stage, such as Bip() or Snip()")
 
     @property
     def needs_groups(self) -> bool:

@@ -33,7 +33,7 @@ MERGED_ROWS = 2048
 
 
 def merge_repeated_rows(
-    X: Any, columns: list[np.ndarray], weight: np.ndarray | None
+    X: Any, y: np.ndarray, columns: list[np.ndarray], weight: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Find the distinct rows of a small table, in an order of their own, and their weights.
 
@@ -44,8 +44,10 @@ def merge_repeated_rows(
     Parameters
     ----------
     X : DataFrame or ndarray of shape (n, n_features)
+    y : ndarray of shape (n,)
     columns : list of ndarray of shape (n,)
-        What else must be alike: labels, cells.
+        What else must be alike: cells. The order does not depend on it, so that the dense network
+        is the same whatever is constrained.
     weight : ndarray of shape (n,) or None
 
     Returns
@@ -63,12 +65,16 @@ def merge_repeated_rows(
             for i, (_, column) in enumerate(frame.items())
         }
     )
-    hashes = pd.util.hash_pandas_object(plain, index=False).to_numpy()
-    others = pd.util.hash_pandas_object(pd.DataFrame(np.column_stack(columns)), index=False)
+    rows = pd.util.hash_pandas_object(plain, index=False).to_numpy()
+    label, other = (
+        pd.util.hash_pandas_object(pd.DataFrame(np.column_stack(values)), index=False).to_numpy()
+        for values in ([y], [y, *columns])
+    )
     # An odd factor keeps the two apart: equal hashes must not cancel.
-    hashes = hashes * np.uint64(0x9E3779B97F4A7C15) ^ others.to_numpy()
-    weight = np.ones(len(hashes)) if weight is None else weight
-    _, index, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    rows = rows * np.uint64(0x9E3779B97F4A7C15) ^ label
+    weight = np.ones(len(rows)) if weight is None else weight
+    pairs = np.column_stack([rows, other])
+    _, index, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(inverse, weight)
     index, total = index[total > 0], total[total > 0]
     return index, None if (total == total[0]).all() else total

@@ -422,10 +422,10 @@ class FairPruner(
             encoder, seen = None, X
             if self.estimator is None:
                 if len(y) <= MERGED_ROWS:
-                    kept = [y] if cell is None else [y, *cell.numpy().T]
-                    if solver_of(self).needs_groups:
+                    kept = [] if cell is None else [*cell.numpy().T]
+                    if solver_of(self).needs_groups and group is not None:
                         kept.append(group)
-                    index, weight = merge_repeated_rows(X, kept, weight)
+                    index, weight = merge_repeated_rows(X, y, kept, weight)
                     X = X.iloc[index] if isinstance(X, pd.DataFrame) else X[index]
                     y = y[index]
                     if cell is not None:

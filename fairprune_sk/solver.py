@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -153,9 +154,10 @@ class Solver(ABC):
 
     def __post_init__(self) -> None:
         for name in ("rho", "multiplier_lr", "temperature"):
-            self._check(name, getattr(self, name) > 0, "a positive number")
+            value = getattr(self, name)
+            self._check(name, isinstance(value, Real) and float(value) > 0, "a positive number")
         decay = self.weight_decay
-        fine = decay == "auto" if isinstance(decay, str) else decay >= 0
+        fine = decay == "auto" or (isinstance(decay, Real) and float(decay) >= 0)
         self._check("weight_decay", fine, "a number that is not negative, or 'auto'")
 
     def _check(self, name: str, fine: bool, expected: str) -> None:

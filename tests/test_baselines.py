@@ -916,3 +916,15 @@ def test_two_stages_of_two_stages_are_refused():
 def test_a_two_stage_solver_needs_the_groups_that_its_pruning_needs():
     assert PruneThenFair(pruning=FairGrape()).needs_groups
     assert not PruneThenFair().needs_groups
+
+
+@pytest.mark.parametrize("solver", [LotteryTicket, FairGrape])
+def test_half_a_round_is_refused(solver):
+    with pytest.raises(ValueError, match="Got n_rounds=2.5, but expected a positive whole number"):
+        solver(n_rounds=2.5)
+
+
+def test_groups_are_asked_for_before_anything_else(loans):
+    X, y, _ = loans
+    with pytest.raises(ValueError, match="without a constraint, but it works on groups"):
+        FairPruner(solver="fairgrape", constraint=None).fit(X, y)

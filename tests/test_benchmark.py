@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -110,6 +112,7 @@ def pretended(job, method, table, test_size, memory=None):
     rows = [dict(zip(KEYS, key, strict=True)) | {"error": ""} for key in job.keys()]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame["settings"] = runner.settings_of(method)
+    frame["data"] = runner.digest_of(table, test_size)
     return frame.assign(tolerance=frame["tolerance"].replace(-1.0, np.nan))
 
 
@@ -273,6 +276,7 @@ def test_a_row_is_what_one_gets_by_hand(loans):
         "warnings": " ".join(sorted({w.category.__name__ for w in caught})),
         "error": "",
         "settings": row["settings"],
+        "data": row["data"],
     }
     assert row.pop("seconds") > 0
     assert row == expected
@@ -430,7 +434,8 @@ def test_a_method_that_fails_leaves_its_error_and_is_tried_again(
 ):
     path = tmp_path / "a.parquet"
     methods = {"a": Moody(), "tree": tree(), "z": Moody()}
-    results = compare(methods, [loans], results=path).set_index("method")
+    with pytest.warns(UserWarning, match="4 of 6 rows are of fits that failed.*not today"):
+        results = compare(methods, [loans], results=path).set_index("method")
     for name in ("a", "z"):
         assert (results.loc[name, "error"] == "RuntimeError: not today").all()
         assert results.loc[name, ["accuracy", "gap"]].isna().all(axis=None)
@@ -446,9 +451,10 @@ def test_a_method_that_fails_leaves_its_error_and_is_tried_again(
 
 @pytest.mark.usefixtures("no_noise")
 def test_an_error_of_a_fit_names_its_reason(loans):
-    results = compare(
-        {"mine": pruner()}, [loans], sparsities=[0.5, 0.99], sensitive={"loans": ["sex"]}
-    )
+    with pytest.warns(UserWarning, match="fits that failed"):
+        results = compare(
+            {"mine": pruner()}, [loans], sparsities=[0.5, 0.99], sensitive={"loans": ["sex"]}
+        )
     assert results["error"][0] == ""
     assert results["error"][1].startswith("ValueError: Got sparsity=0.99")
 
@@ -483,7 +489,7 @@ def test_results_of_the_same_name_with_other_settings_are_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"methods": ["magnitude", "magic"]}, r"Got methods \['magic'\].*'fairpruner'.*a dict"),
+        ({"methods": ["magnitude", "magic"]}, r"Got the method 'magic'.*'fairpruner'.*a dict"),
         (
             {"constraints": ["equality"]},
             r"Got constraints \['equality'\].*'demographic_parity'",
@@ -518,13 +524,128 @@ def test_another_split_needs_another_file(loans, tmp_path):
         compare({"tree": tree()}, [loans], results=tmp_path / "a.pq", test_size=0.5)
 
 
-def test_nothing_to_do_is_an_empty_table(loans):
-    assert compare({}, [loans]).empty
+@pytest.mark.parametrize("name", ["methods", "tables", "seeds", "constraints", "sparsities"])
+def test_nothing_to_do_is_an_error(loans, name):
+    arguments = {"methods": {"tree": tree()}, "tables": [loans], name: []}
+    with pytest.raises(ValueError, match=f"Got no {name}"):
+        compare(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": "magnitude"}, "Got methods='magnitude', but expected a list"),
+        ({"methods": {"mine": DecisionTreeClassifier}}, "Got the method <class"),
+        ({"tables": "compas"}, "Got tables='compas', but expected a list"),
+        ({"constraints": "equalized_odds"}, "Got constraints='equalized_odds'"),
+        ({"sensitive": {"loans": "sex"}}, "Got sensitive features='sex'"),
+        ({"sparsities": 0.9}, "Got sparsities=0.9, but expected a list"),
+        ({"sparsities": [90]}, "Got 90 among the sparsities"),
+        ({"tolerances": [-1]}, "Got -1 among the tolerances"),
+        ({"test_size": 300}, "Got test_size=300, but expected a fraction"),
+        ({"results": "fits.csv"}, r"Got results='fits.csv', but expected a file named \*.parquet"),
+        ({"results": "/proc/nowhere/fits.parquet"}, "nothing can be written there"),
+    ],
+)
+def test_a_slip_is_told_before_any_fit(loans, no_fit, change, message):
+    with pytest.raises(ValueError, match=message):
+        compare(**{"methods": {"tree": tree()}, "tables": [loans]} | change)
+
+
+def test_two_tables_of_one_name_are_refused(loans, no_fit):
+    with pytest.raises(ValueError, match=r"several tables named \['loans'\]"):
+        compare({"tree": tree()}, [loans, loans])
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_another_table_of_the_same_name_and_size_needs_another_file(loans, tmp_path):
+    compare({"tree": tree()}, [loans], results=tmp_path / "a.pq")
+    turned = replace(loans, y=1 - loans.y)
+    with pytest.raises(ValueError, match="of another table 'loans'"):
+        compare({"tree": tree()}, [turned], results=tmp_path / "a.pq")
+
+
+def test_what_is_no_file_of_results_is_said(loans, tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_text("a,b")
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        compare({"tree": tree()}, [loans], results=path)
+    pd.DataFrame({"a": [1]}).to_parquet(path)
+    with pytest.raises(ValueError, match="without the columns"):
+        compare({"tree": tree()}, [loans], results=path)
+
+
+class Inner(DecisionTreeClassifier):
+    """Starts a benchmark on the same file while it is fitted."""
+
+    path = None
+
+    def fit(self, X, y):
+        with pytest.raises(ValueError, match="another run"):
+            compare({"other": tree()}, [make_table()], results=self.path)
+        return super().fit(X, y)
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_two_runs_do_not_share_a_file(loans, tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    monkeypatch.setattr(Inner, "path", path)
+    results = compare({"mine": Inner()}, [loans], results=path)
+    assert (results["error"] == "").all()
+    assert not list(tmp_path.glob("*.lock")) and not list(tmp_path.glob("*.partial"))
+    path.with_name("a.parquet.lock").write_text("999999999")  # of a run that was killed
+    compare({"mine": Inner()}, [loans], results=path)
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_a_pipeline_with_an_object_of_no_name_is_known_again(loans, tmp_path):
+    def model():
+        numbers = make_column_selector(dtype_include="number")
+        return make_pipeline(make_column_transformer(("passthrough", numbers)), tree())
+
+    compare({"mine": model()}, [loans], results=tmp_path / "a.pq")
+    compare({"mine": model()}, [loans], results=tmp_path / "a.pq")
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_a_tolerance_of_none_is_a_row_like_others(loans, tmp_path):
+    sensitive = {"loans": ["sex"]}
+    for _ in range(2):
+        results = compare(
+            {"mine": pruner()},
+            [loans],
+            tolerances=[0.7, None],
+            sensitive=sensitive,
+            results=tmp_path / "a.pq",
+        )
+        assert results["tolerance"].tolist()[:1] == [0.7] and results["tolerance"].isna().sum() == 1
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_the_same_number_is_the_same_key(loans, fits):
+    results = compare({"m": pruner(constraint=None)}, [loans], sparsities=[0.3, 0.1 + 0.2], seeds=1)
+    assert not results.duplicated(KEYS).any()
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_a_search_and_a_classifier_with_iterations_tell_what_they_can(loans):
+    search = GridSearchCV(pruner(constraint=None), {"lr": [1e-3]}, cv=2)
+    other = make_pipeline(
+        make_column_transformer(
+            ("passthrough", make_column_selector(dtype_include="number")), remainder="drop"
+        ),
+        LogisticRegression(),
+    )
+    results = compare({"search": search, "other": other}, [loans]).set_index("method")
+    assert (results.loc["search", "reached_sparsity"] > 0.8).all()
+    assert results.loc["search", ["n_iter", "dense_accuracy"]].notna().all(axis=None)
+    assert results.loc["other", "n_iter"].isna().all() and (results["error"] == "").all()
 
 
 def test_a_method_that_failed_may_be_corrected_under_its_name(loans, tmp_path):
     wrong, right = tree().set_params(max_depth=-1), tree()
-    first = compare({"tree": wrong}, [loans], results=tmp_path / "a.pq")
+    with pytest.warns(UserWarning, match="fits that failed"):
+        first = compare({"tree": wrong}, [loans], results=tmp_path / "a.pq")
     assert first["error"].str.contains("max_depth").all()
     again = compare({"tree": right}, [loans], results=tmp_path / "a.pq")
     assert (again["error"] == "").all()

@@ -264,3 +264,29 @@ def test_a_hyperparameter_that_repr_does_not_show_is_another_module(numbers, tmp
         pruner = quick(tmp_path, estimator=Net(gain), constraint=None).fit(X, y)
         assert pruner.dense_estimator_.module_.gain == gain
     assert len(trainings) == 2
+
+
+def test_the_dense_network_of_a_small_table_is_one_for_all_constraints_and_groups(
+    table, tmp_path, trainings
+):
+    X, y, s = table
+    X, y, s = X[:800], y[:800], s[:800]
+    predictions = []
+    for column, constraint in [
+        ("sex", "equalized_odds"),
+        ("sex", "demographic_parity"),
+        ("origin", "equalized_odds"),
+        ("sex", None),
+    ]:
+        pruner = FairPruner(
+            constraint=constraint,
+            tolerance=1.0,
+            sparsity=0.5,
+            max_epochs=2,
+            random_state=0,
+            memory=str(tmp_path),
+        )
+        pruner.fit(X, y, sensitive_features=s[column])
+        predictions.append(pruner.predict_dense(X))
+    assert len(trainings) == 1
+    assert all((dense == predictions[0]).all() for dense in predictions)

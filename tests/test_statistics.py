@@ -601,3 +601,8 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
 def test_every_table_begins_with_what_it_is_about(two_cells):
     for table in (summarise(two_cells), hypervolume(two_cells), compare(two_cells)):
         assert table.columns[:4].tolist() == CELL
+
+
+def test_a_confidence_in_percent_is_refused():
+    with pytest.raises(ValueError, match="Got confidence=95"):
+        corrected_t_test([0.1, 0.2], 70, 30, confidence=95)

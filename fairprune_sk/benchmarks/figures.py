@@ -22,7 +22,14 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        MaxNLocator,
+        NullFormatter,
+        NullLocator,
+        ScalarFormatter,
+    )
 except ImportError as error:
     raise ImportError(
         "fairprune_sk.benchmarks.figures needs matplotlib and scikit-posthocs: "
@@ -196,7 +203,8 @@ def _over_seeds(frame: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
     """Mean and interval of a value at each x; rows without the value are left out."""
     groups = frame.dropna(subset=[value]).groupby(x)[value]
     rows = {at: mean_interval(values) for at, values in groups}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])
+    columns = ["mean", "low", "high"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
 
 
 def _band(ax: Axes, x: Any, low: Any, high: Any, color: str) -> None:
@@ -283,7 +291,7 @@ def against_sparsity(
             _band(ax, line["sparsity"], line[f"{value}_low"], line[f"{value}_high"], style.color)
         dense = frame[f"dense_{value}"].mean()
         handles.append(ax.axhline(dense, color="black", linestyle="--", lw=1.2, label="dense"))
-    floor = means[means["method"].isin(names)].groupby("sparsity")["noise_floor"].mean()
+    floor = means[means["method"].isin(names)].groupby("sparsity")["noise_floor"].median()
     handles.append(
         axes[0, 1].fill_between(
             floor.index, 0, floor, color=_FLOOR, alpha=0.5, linewidth=0, label="noise floor"
@@ -327,7 +335,7 @@ def _sparsity_axis(ax: Axes, sparsities: list[float]) -> None:
 
 def trade_off(
     results: pd.DataFrame,
-    sparsity: float = 0.7,
+    sparsity: float = 0.9,
     *,
     front: str = "fairpruner",
     methods: Sequence[str] | None = None,
@@ -336,7 +344,7 @@ def trade_off(
     """Draw accuracy against gap, one panel for each data set.
 
     The line joins the points of one method's tolerances that no other of them beats. Left of the
-    grey area's edge, the mean noise floor, gaps are what fair networks would show.
+    grey area's edge, the median noise floor of the methods, gaps are what fair networks would show.
 
     Parameters
     ----------
@@ -406,7 +414,7 @@ def trade_off(
                 zorder=4,
             )
         handles["noise"] = ax.axvspan(
-            0, rows["noise_floor"].mean(), color=_FLOOR, alpha=0.4, lw=0, label="noise floor"
+            0, rows["noise_floor"].median(), color=_FLOOR, alpha=0.4, lw=0, label="noise floor"
         )
         _start_at_zero(ax, "x")
         ax.set_title(_title(data_set), fontsize="medium", loc="left")
@@ -490,7 +498,7 @@ def compare_variants(
                 )
             dense = frame[f"dense_{value}"].mean()
             handles.append(ax.axvline(dense, color="black", ls="--", lw=1.2, label="dense"))
-        floor = here["noise_floor"].mean()
+        floor = here["noise_floor"].median()
         handles.append(gap.axvspan(0, floor, color=_FLOOR, alpha=0.4, lw=0, label="noise floor"))
         accuracy.set_yticks(range(len(names)), [look[name].label for name in names])
         accuracy.set_ylim(len(names) - 0.5, -0.5)
@@ -667,6 +675,8 @@ def iterations(
             target = here[f"target_{value}"].iloc[0]
             handles.append(ax.axhline(target, color="black", ls="--", lw=1.2, label="target"))
             ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(ScalarFormatter())
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_xlabel("iterations (steps of the optimizer)")
         row[0].set_ylabel("accuracy (fraction)")
         row[1].set_ylabel("gap (fraction)")
@@ -685,8 +695,9 @@ def along_the_line(curves: pd.DataFrame) -> Figure:
     Parameters
     ----------
     curves : DataFrame
-        One row for each point: ``table``, ``pair`` (the two ends), ``seed``, ``position`` on the
-        line (0 to 1), ``loss``, ``gap``.
+        One row for each point: ``position`` on the line (0 to 1), ``loss``, ``gap``, as
+        :func:`~fairprune_sk.benchmarks.landscape.along_the_line` gives them; and ``table``,
+        ``pair`` (the two ends) and ``seed``, where there are several.
 
     Returns
     -------
@@ -698,6 +709,8 @@ def along_the_line(curves: pd.DataFrame) -> Figure:
     ValueError
         If a column is missing.
     """
+    one = {"table": "", "pair": "first to second", "seed": 0}
+    curves = curves.assign(**{k: v for k, v in one.items() if k not in curves})
     _needed(curves, "curves", ["table", "pair", "seed", "position", "loss", "gap"])
     tables = list(curves.groupby("table", sort=False))
     pairs = list(curves["pair"].unique())
@@ -726,8 +739,9 @@ def convergence(history: pd.DataFrame) -> Figure:
     Parameters
     ----------
     history : DataFrame
-        One row for each seed and epoch: ``seed``, ``epoch``, ``train_loss``, ``running_gap``,
-        ``max_multiplier``, ``mask_change`` (fraction of the mask), ``sparsity``.
+        One row for each seed and epoch: ``epoch``, ``train_loss``, ``running_gap``,
+        ``max_multiplier``, ``mask_change`` (fraction of the mask), ``sparsity``, as in
+        ``pd.DataFrame(pruner.history_)``; and ``seed``, where there are several.
 
     Returns
     -------
@@ -746,7 +760,9 @@ def convergence(history: pd.DataFrame) -> Figure:
         "sparsity": ("sparsity\n(fraction)", _GREY),
         "mask_change": ("change of the\nmask (fraction)", _GREEN),
     }
-    _needed(history, "history", ["seed", "epoch", *panels])
+    if "seed" not in history:
+        history = history.assign(seed=0)
+    _needed(history, "history", ["epoch", *panels])
     figure, axes = _figure(len(panels), 1, sharex=True)
     figure.set_size_inches(6, 1.5 * len(panels))
     for ax, (column, (label, color)) in zip(axes[:, 0], panels.items(), strict=True):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
-from math import ceil
+from numbers import Integral, Number, Real
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,6 +31,7 @@ from tqdm import tqdm
 
 from fairprune_sk.baselines import Grasp, Snip
 from fairprune_sk.benchmarks.competitors import COMPETITORS
+from fairprune_sk.benchmarks.store import ResultsFile
 from fairprune_sk.benchmarks.tables import Table, load_table
 from fairprune_sk.metrics import noise_floor
 from fairprune_sk.pruner import FairPruner
@@ -161,7 +165,8 @@ class Job:
         """Values of :data:`KEYS` for each of its rows, a missing tolerance being -1."""
         for sensitive, constraint in self.measured:
             sparsity = self.settings.get("sparsity", 0.0)
-            tolerance = self.settings.get("tolerance", -1.0)
+            tolerance = self.settings.get("tolerance")
+            tolerance = -1.0 if tolerance is None else tolerance
             yield self.table, sensitive, constraint, self.method, sparsity, tolerance, self.seed
 
 
@@ -192,10 +197,13 @@ def benchmark(
     methods : list of str, or dict of scikit-learn classifiers
         Names in :data:`METHODS`, or classifiers under names of your own; what the benchmark
         varies is set where a classifier has a parameter of that name, and its ``constraint=None``
-        is left alone.
+        is left alone. One that has a constraint is given ``sensitive_features`` in ``fit``, and
+        in ``predict`` if it says so with ``needs_sensitive_features``; a :class:`Method` tells
+        otherwise.
     tables : list of str, path or Table
         What :func:`~fairprune_sk.benchmarks.tables.load_table` takes.
     sparsities, constraints, tolerances : list
+        A tolerance of None is a penalty without a bound, for methods that have one.
     sensitive : dict, optional
         The sensitive features to compare, by table; by default all that a table has.
     seeds : int or list of int
@@ -203,14 +211,15 @@ def benchmark(
     test_size : float
         Fraction of the rows, in (0, 1).
     results : path, optional
-        A Parquet file. Every fit is written to it as soon as it is done, and what it holds already
-        is not done again: a run that stopped goes on. Fits that failed are tried again.
+        A Parquet file, for one run at a time. Every fit is written to it as soon as it is done,
+        and what it holds already is not done again: a run that stopped goes on. Fits that failed
+        are tried again.
     folder : path, optional
         Where tables with a known name are looked for.
     memory : path, optional
         Where dense networks are kept, so that the fits of one table and seed share them.
     n_jobs : int
-        Processes.
+        Processes; each takes seconds to start.
     progress : bool
         Whether to show a bar with the time left.
 
@@ -223,13 +232,19 @@ def benchmark(
         ``dense_accuracy`` and ``dense_gap`` of the network before pruning; ``train_accuracy`` and
         ``train_gap``; ``reached_sparsity``, ``n_iter`` (training iterations of the pruning phase),
         ``seconds``, ``n_train``, ``n_test``; ``warnings`` by class; ``error``, empty unless the
-        fit failed; and ``settings``, the method with its parameters.
+        fit failed; ``settings``, the method with its parameters; and ``data``, a digest of the
+        table. Times are shorter where the memory held the dense network already.
+
+    Warns
+    -----
+    UserWarning
+        If a fit failed.
 
     Raises
     ------
     ValueError
-        If a name is unknown, or the file holds results of a method with other settings, or of a
-        table with other numbers of rows.
+        If a name is unknown, nothing can be written to ``results``, another run writes there, or
+        the file holds results of a method with other settings or of another table.
 
     Examples
     --------
@@ -244,7 +259,8 @@ def benchmark(
     'made sex magnitude 0.9'
     """
     chosen = _methods(methods)
-    loaded = {table.name: table for table in (load_table(t, folder) for t in tables)}
+    loaded = _tables(tables, folder)
+    constraints = _listed("constraints", constraints)
     unknown = sorted(set(constraints) - set(GAPS))
     if unknown:
         raise ValueError(f"Got constraints {unknown}, but expected some of {list(GAPS)}.")
@@ -254,33 +270,67 @@ def benchmark(
             f"Got sensitive features for tables {strangers}, but expected some of {list(loaded)}."
         )
     wanted = {name: _sensitive(table, sensitive) for name, table in loaded.items()}
-    values: dict[str, list] = {
-        "sparsity": list(sparsities),
-        "constraint": list(constraints),
-        "tolerance": list(tolerances),
+    values = {
+        "sparsity": _numbers("sparsities", sparsities),
+        "constraint": constraints,
+        "tolerance": _numbers("tolerances", tolerances),
     }
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
-    jobs = list(_jobs(chosen, wanted, values, list(seeds)))
-    path = None if results is None else Path(results)
-    done = _read(path, chosen, loaded, test_size)
+    if isinstance(seeds, Integral):
+        seeds = range(int(seeds))
+    if isinstance(test_size, bool) or not isinstance(test_size, float) or not 0 < test_size < 1:
+        raise ValueError(f"Got test_size={test_size!r}, but expected a fraction in (0, 1).")
+    jobs = list(_jobs(chosen, wanted, values, _listed("seeds", seeds)))
+    file = None if results is None else ResultsFile(results, COLUMNS)
+    with nullcontext() if file is None else file.locked():
+        done = pd.DataFrame(columns=COLUMNS)
+        if file is not None:
+            digests = {name: digest_of(table, test_size) for name, table in loaded.items()}
+            done = _reusable(file, chosen, digests)
+        done = _run(jobs, done, file, chosen, loaded, test_size, memory, n_jobs, progress)
+    asked = {key for job in jobs for key in job.keys()}
+    mine = np.array([key in asked for key in _key_rows(done)], dtype=bool)
+    done = done.loc[mine].sort_values(KEYS, ignore_index=True)
+    failed = done[done["error"] != ""]
+    if len(failed):
+        warnings.warn(
+            f"{len(failed)} of {len(done)} rows are of fits that failed, the first with "
+            f"{failed['error'].iloc[0]!r} ({failed['method'].iloc[0]}): see the column 'error'.",
+            stacklevel=2,
+        )
+    return done
+
+
+def _run(
+    jobs: list[Job],
+    done: pd.DataFrame,
+    file: ResultsFile | None,
+    methods: Mapping[str, Method],
+    tables: Mapping[str, Table],
+    test_size: float,
+    memory: str | Path | None,
+    n_jobs: int,
+    progress: bool,
+) -> pd.DataFrame:
+    """Do the jobs that are not done, and add their rows."""
     known = set(_key_rows(done))
     todo = [job for job in jobs if not set(job.keys()) <= known]
     calls = (
-        joblib.delayed(fit_one)(job, chosen[job.method], loaded[job.table], test_size, memory)
+        joblib.delayed(fit_one)(job, methods[job.method], tables[job.table], test_size, memory)
         for job in todo
     )
-    bar = tqdm(total=len(todo), unit="fit", disable=not progress)
-    with bar:
+    n_failed = 0
+    with tqdm(total=len(todo), unit="fit", disable=not progress) as bar:
         for rows in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
             # A fit may bring rows again that are known: of what it was already measured for.
             done = pd.concat([done, rows], ignore_index=True) if len(done) else rows
             done = done.drop_duplicates(KEYS, keep="last", ignore_index=True)
-            if path is not None:
-                _write(done, path)
+            if file is not None:
+                file.write(done)
+            n_failed += int((rows["error"] != "").any())
+            if n_failed:
+                bar.set_postfix(failed=n_failed)
             bar.update()
-    asked = {key for job in jobs for key in job.keys()}
-    mine = np.array([key in asked for key in _key_rows(done)], dtype=bool)
-    return done.loc[mine].sort_values(KEYS, ignore_index=True)
+    return done
 
 
 def fit_one(
@@ -316,6 +366,7 @@ def fit_one(
         "n_test": len(rest),
         "majority_share": max(y_test.mean(), 1.0 - y_test.mean()),
         "settings": settings_of(method),
+        "data": digest_of(table, test_size),
     }
     start = perf_counter()
     try:
@@ -341,7 +392,10 @@ def fit_one(
         known |= {"seconds": perf_counter() - start, "warnings": ""}
         known["error"] = f"{type(error).__name__}: {error}"
         rows = [known | {"sensitive": s, "constraint": c} for s, c in job.measured]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"error": str, "warnings": str})
+    numbers = dict.fromkeys(COLUMNS[len(KEYS) : COLUMNS.index("n_train")], float)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(
+        {"sparsity": float, "tolerance": float} | numbers
+    )
 
 
 COLUMNS = [
@@ -364,30 +418,39 @@ COLUMNS = [
     "warnings",
     "error",
     "settings",
+    "data",
 ]
 
 
 def settings_of(method: Method) -> str:
     """Text of a method's estimator with every parameter that is not a default."""
-    return " ".join(method.estimator.__repr__(N_CHAR_MAX=10**6).split())
+    text = " ".join(method.estimator.__repr__(N_CHAR_MAX=10**6).split())
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)  # where an object happens to lie
 
 
 def _methods(methods: Iterable[str] | Mapping[str, Any]) -> dict[str, Method]:
-    if isinstance(methods, Mapping):
-        return {name: method_of(estimator) for name, estimator in methods.items()}
-    names = list(methods)
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise ValueError(
-            f"Got methods {unknown}, but expected names among {sorted(METHODS)}, or a dict of "
-            "classifiers."
-        )
-    return {name: METHODS[name] for name in names}
+    names = _listed("methods", methods)
+    if not isinstance(methods, Mapping):
+        methods = dict(zip(names, names, strict=True))
+    chosen = {}
+    for name, estimator in methods.items():
+        if isinstance(estimator, str) and estimator in METHODS:
+            chosen[name] = METHODS[estimator]
+        elif isinstance(estimator, Method) or (
+            hasattr(estimator, "get_params") and not isinstance(estimator, type)
+        ):
+            chosen[name] = method_of(estimator)
+        else:
+            raise ValueError(
+                f"Got the method {estimator!r}, but expected a name among {sorted(METHODS)}, or a "
+                "dict of classifiers."
+            )
+    return chosen
 
 
 def _sensitive(table: Table, sensitive: Mapping[str, Iterable[str]] | None) -> list[str]:
     known = list(table.sensitive.columns)
-    wanted = list((sensitive or {}).get(table.name, known))
+    wanted = _listed("sensitive features", (sensitive or {}).get(table.name, known))
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise ValueError(
@@ -427,13 +490,22 @@ def _configured(method: Method, job: Job, memory: str | Path | None) -> Any:
     return estimator.set_params(**{key: value for key, value in keys.items() if key is not None})
 
 
+def _pruner_of(estimator: Any) -> tuple[Any, Any]:
+    """Fitted FairPruner in a search or at the end of a pipeline, and the steps before it."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    steps = None
+    if hasattr(estimator, "steps"):
+        steps = estimator[:-1] if len(estimator.steps) > 1 else None
+        estimator = estimator[-1]
+    return (estimator, steps) if isinstance(estimator, FairPruner) else (None, None)
+
+
 def _reached(estimator: Any) -> dict[str, float]:
-    """Ask a pruned network for its size; a pipeline's last step speaks for it."""
-    last = estimator[-1] if hasattr(estimator, "steps") else estimator
-    return {
-        "reached_sparsity": getattr(last, "sparsity_", 0.0),
-        "n_iter": getattr(last, "n_iter_", np.nan),
-    }
+    """Size of the network and length of the pruning phase, where there is one."""
+    pruner, _ = _pruner_of(estimator)
+    if pruner is None:
+        return {"reached_sparsity": 0.0, "n_iter": np.nan}
+    return {"reached_sparsity": pruner.sparsity_, "n_iter": float(pruner.n_iter_)}
 
 
 def _measured(
@@ -469,8 +541,9 @@ def _measured(
         "train_gap": gap(y, train, sensitive_features=group),
         "error": "",
     }
-    if hasattr(estimator, "predict_dense"):
-        dense = estimator.predict_dense(X_test)
+    pruner, steps = _pruner_of(estimator)
+    if pruner is not None:
+        dense = pruner.predict_dense(X_test if steps is None else steps.transform(X_test))
         row["dense_accuracy"] = accuracy_score(y_test, dense)
         row["dense_gap"] = gap(y_test, dense, sensitive_features=group_test)
     return row
@@ -478,40 +551,70 @@ def _measured(
 
 def _key_rows(results: pd.DataFrame) -> Iterator[tuple]:
     """Keys of every row, as :meth:`Job.keys` gives them."""
-    return results[KEYS].fillna({"tolerance": -1.0}).itertuples(index=False, name=None)
+    keys = results[KEYS].astype({"sparsity": float, "tolerance": float})
+    keys = keys.round({"sparsity": 9, "tolerance": 9}).fillna({"tolerance": -1.0})
+    return keys.itertuples(index=False, name=None)
 
 
-def _read(
-    path: Path | None, methods: Mapping[str, Method], tables: Mapping[str, Table], test_size: float
+def _reusable(
+    file: ResultsFile, methods: Mapping[str, Method], digests: Mapping[str, str]
 ) -> pd.DataFrame:
     """Read earlier results; those of fits that failed are left out, to be tried again."""
-    if path is None or not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    done = pd.read_parquet(path)
+    done = file.read()
     done = done[done["error"] == ""].reset_index(drop=True)
     for name, method in methods.items():
         before = set(done.loc[done["method"] == name, "settings"]) - {settings_of(method)}
         if before:
             raise ValueError(
-                f"Got results of {name!r} in {path} with the settings {before.pop()}, but this "
-                f"run has {settings_of(method)}: use another file, or another name."
+                f"Got results of {name!r} in {file.path} with the settings {before.pop()}, but "
+                f"this run has {settings_of(method)}: use another file, or another name."
             )
-    for name, table in tables.items():
-        n_test = ceil(test_size * len(table.y))
-        sizes = {(len(table.y) - n_test, n_test)}
-        rows = done[done["table"] == name].dropna(subset=["n_train"])
-        before = set(zip(rows["n_train"], rows["n_test"], strict=True)) - sizes
-        if before:
+    for name, digest in digests.items():
+        if set(done.loc[done["table"] == name, "data"]) - {digest}:
             raise ValueError(
-                f"Got results of the table {name!r} in {path} from {before.pop()} training and "
-                f"test rows, but this run has {sizes.pop()}: use another file, or another name."
+                f"Got results in {file.path} of another table {name!r}, or of other splits of it: "
+                "use another file, or give the table another name."
             )
     return done
 
 
-def _write(results: pd.DataFrame, path: Path) -> None:
-    """Write beside and move: a crash in between loses nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    results.to_parquet(partial, index=False)
-    partial.replace(path)
+def digest_of(table: Table, test_size: float) -> str:
+    """Digest of everything in a table, and of how it is split, to know both again."""
+    digest = hashlib.blake2b(repr(test_size).encode(), digest_size=8)
+    digest.update(repr([*table.X.columns, *table.sensitive.columns]).encode())
+    for part in (table.X, table.sensitive, pd.DataFrame({"y": table.y})):
+        plain = part.astype(object).where(part.notna(), None)
+        digest.update(pd.util.hash_pandas_object(plain.astype(str), index=False).to_numpy().data)
+    return digest.hexdigest()
+
+
+def _listed(name: str, values: Any) -> list:
+    """Return several values as a list; one by itself is a slip."""
+    if isinstance(values, (str, Number)) or not isinstance(values, Iterable):
+        raise ValueError(f"Got {name}={values!r}, but expected a list.")
+    listed = list(values)
+    if not listed:
+        raise ValueError(f"Got no {name}, but expected at least one.")
+    return listed
+
+
+def _numbers(name: str, values: Any) -> list:
+    listed = _listed(name, values)
+    for value in listed:
+        if not (value is None and name == "tolerances") and not (
+            isinstance(value, Real) and 0 <= float(value) <= 1
+        ):
+            raise ValueError(f"Got {value!r} among the {name}, but expected numbers in [0, 1].")
+    # Sums of tenths are not tenths: the same number must be the same key.
+    return [None if value is None else round(float(value), 9) for value in listed]
+
+
+def _tables(tables: Iterable[Any], folder: str | Path | None) -> dict[str, Table]:
+    if isinstance(tables, (Table, pd.DataFrame)):
+        raise ValueError(f"Got tables as one {type(tables).__name__}, but expected a list.")
+    loaded = [load_table(table, folder) for table in _listed("tables", tables)]
+    names = [table.name for table in loaded]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"Got several tables named {twice}, but expected names of their own.")
+    return dict(zip(names, loaded, strict=True))

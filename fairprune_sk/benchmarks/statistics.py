@@ -194,10 +194,11 @@ def at_tolerance(frame: pd.DataFrame, tolerance: float | None) -> pd.DataFrame:
 def _only_present(frame: pd.DataFrame, methods: Sequence[str]) -> list[str]:
     """Check that methods are in the results."""
     found = frame["method"].unique().tolist()
+    methods = [methods] if isinstance(methods, str) else list(methods)
     for method in methods:
         if method not in found:
             raise ValueError(f"Got the method {method!r}, but expected one of {found}.")
-    return list(methods)
+    return methods
 
 
 def _at_sparsity(frame: pd.DataFrame, sparsity: float) -> pd.DataFrame:
@@ -368,6 +369,8 @@ def corrected_t_test(
     }
     if alternative not in tails:
         raise ValueError(f"Got alternative={alternative!r}, but expected one of {list(tails)}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"Got confidence={confidence}, but expected a number in (0, 1).")
     if not (n_train > 0 and n_test >= 0):
         raise ValueError(f"Got n_train={n_train}, n_test={n_test}, but expected counts of rows.")
     d = np.asarray(differences, dtype=float)
@@ -521,7 +524,7 @@ def compare(
     """
     if value not in VALUES:
         raise ValueError(f"Got value={value!r}, but expected one of {list(VALUES)}.")
-    by = list(by)
+    by = [by] if isinstance(by, str) else list(by)
     if not by or not set(by) <= set(CELL):
         raise ValueError(f"Got by={by}, but expected some of {CELL}.")
     if value == "hypervolume":
@@ -720,6 +723,7 @@ def excess_cut(
     found = set(frame["method"])
     if unaware is None and not found & set(UNAWARE):
         raise ValueError(f"Got results without any of {UNAWARE}: say with unaware= which.")
+    unaware = [unaware] if isinstance(unaware, str) else unaware
     methods = [m for m in UNAWARE if m in found] if unaware is None else list(unaware)
     methods = _competitors(frame, fair, methods)
     rows = []
