@@ -72,6 +72,14 @@ def test_more_points_do_not_move_those_between(data, pair):
     np.testing.assert_allclose(few["loss"], backwards["loss"][::-1], rtol=1e-5)
 
 
+def test_categories_are_known_at_every_point(table):
+    X, y, s = table
+    pruner = FairPruner(max_epochs=2, tolerance=1.0, sparsity=0.5, random_state=0)
+    pruner.fit(X[:500], y[:500], sensitive_features=s["sex"][:500])
+    curve = along_the_line(pruner, pruner, X, y, sensitive_features=s["sex"])
+    assert curve["loss"].nunique() == curve["gap"].nunique() == 1
+
+
 def test_the_fitted_networks_are_left_alone(data, pair):
     X, y, s = data
     before = [pruner.decision_function(X) for pruner in pair]

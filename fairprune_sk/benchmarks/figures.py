@@ -39,6 +39,7 @@ except ImportError as error:
 from fairprune_sk.benchmarks.statistics import (
     DATA_SET,
     VALUES,
+    Interval,
     at_every_sparsity,
     at_tolerance,
     average_ranks,
@@ -199,10 +200,19 @@ def _needed(frame: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
         raise ValueError(f"Got {name} without {missing}, but expected columns {list(columns)}.")
 
 
+# Student's interval of two seeds is thirteen standard errors wide: it would be all one sees.
+_SEEDS_OF_AN_INTERVAL = 3
+
+
 def _over_seeds(frame: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
     """Mean and interval of a value at each x; rows without the value are left out."""
     groups = frame.dropna(subset=[value]).groupby(x)[value]
-    rows = {at: mean_interval(values) for at, values in groups}
+    rows = {
+        at: mean_interval(values)
+        if len(values) >= _SEEDS_OF_AN_INTERVAL
+        else Interval(values.mean(), np.nan, np.nan)
+        for at, values in groups
+    }
     columns = ["mean", "low", "high"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
 
@@ -212,9 +222,9 @@ def _band(ax: Axes, x: Any, low: Any, high: Any, color: str) -> None:
 
 
 def _errorbars(point: Any, name: str) -> list[list[float]] | None:
-    """Distances from a mean to the ends of its interval; None for one seed, which has no ends."""
+    """Distances from a mean to the ends of its interval; None for too few seeds."""
     low, high = point[f"{name}_low"], point[f"{name}_high"]
-    if np.isnan(low):
+    if point["n_seeds"] < _SEEDS_OF_AN_INTERVAL:
         return None
     return [[point[name] - low], [high - point[name]]]
 
@@ -222,6 +232,7 @@ def _errorbars(point: Any, name: str) -> list[list[float]] | None:
 def _start_at_zero(ax: Axes, axis: str) -> None:
     """Let a gap's axis begin at 0: a fair network is what the eye should compare with."""
     (ax.set_xlim if axis == "x" else ax.set_ylim)(0, None)
+    (ax.xaxis if axis == "x" else ax.yaxis).set_major_locator(MaxNLocator(5))
 
 
 # --- methods against sparsity, and against each other ---
@@ -329,7 +340,7 @@ def _sparsity_axis(ax: Axes, sparsities: list[float]) -> None:
             shown.append(s)
     ax.xaxis.set_major_locator(FixedLocator(shown))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s:g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s:.3g}" if s > 0.99 else f"{s:.2g}"))
     ax.set_xlabel("sparsity (fraction of weights removed)")
 
 
@@ -504,6 +515,7 @@ def compare_variants(
         accuracy.set_ylim(len(names) - 0.5, -0.5)
         accuracy.set_title(f"sparsity {at:g}", fontsize="medium", loc="left")
     _start_at_zero(axes[0, 1], "x")
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(5))
     axes[-1, 0].set_xlabel("accuracy (fraction)")
     axes[-1, 1].set_xlabel("gap (fraction)")
     shown = fits["sparsity"].isin(rows) | fits["method"].map(is_dense)

@@ -77,8 +77,10 @@ def along_the_line(
     table, network = first._table(X), ends[0]
     rows = []
     for position in np.linspace(0.0, 1.0, n_points):
+        # lerp leaves alone what is equal at both ends: a buffer of category codes, one rounding
+        # off, would know no category any more.
         between = {
-            name: (1 - position) * value + position * states[1][name]
+            name: value.lerp(states[1][name], float(position))
             if value.is_floating_point()
             else value
             for name, value in states[0].items()
