@@ -19,7 +19,7 @@ from pathlib import Path
 import joblib
 import pandas as pd
 import torch
-from comparison_page import FAIR, FOLDER, make_page
+from comparison_page import FAIR, FOLDER, make_page, read_one
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -275,9 +275,7 @@ def main() -> None:
         path = options.results / f"{name}.parquet"
         committed = FOLDER / f"{name}.csv"
         if committed.is_file() and not path.is_file():  # go on from there
-            texts = {"error": "", "warnings": ""}
-            known = pd.read_csv(committed)
-            known.fillna({k: v for k, v in texts.items() if k in known}).to_parquet(path)
+            read_one(committed).to_parquet(path)
         fewer = {} if options.seeds is None else {"seeds": options.seeds}
         EXPERIMENTS[name](
             results=path,

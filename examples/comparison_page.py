@@ -27,9 +27,16 @@ SHORT = {"equalized_odds": "EO", "demographic_parity": "DP"}
 Results = dict[str, pd.DataFrame]
 
 
+def read_one(path: Path) -> pd.DataFrame:
+    """Read one committed experiment; empty texts are texts."""
+    texts = {"error": "str", "warnings": "str"}
+    frame = pd.read_csv(path, dtype=texts)
+    return frame.fillna({name: "" for name in texts if name in frame})
+
+
 def read(folder: Path = FOLDER) -> Results:
     """Read the committed experiments."""
-    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    return {path.stem: read_one(path) for path in sorted(folder.glob("*.csv"))}
 
 
 def export(results: Path, folder: Path = FOLDER) -> None:

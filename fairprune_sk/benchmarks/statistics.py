@@ -131,7 +131,7 @@ def checked(results: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
         first = frame.loc[twice, [*FIT, "seed"]].iloc[0].to_dict()
         raise ValueError(f"Got more than one row of {first}, but expected one for each seed.")
     # An empty string that went through a CSV file comes back as NaN.
-    error = frame["error"].fillna("").astype(str) != ""
+    error = frame["error"].astype(object).fillna("").astype(str) != ""
     failed = error | frame[["accuracy", "gap"]].isna().any(axis=1)
     frame[figures] = frame[figures].astype(float)
     frame.loc[failed, figures] = np.nan
