@@ -15,6 +15,7 @@ import pandas as pd
 
 from fairprune_sk.benchmarks import figures, statistics
 from fairprune_sk.benchmarks.statistics import CELL, DATA_SET
+from fairprune_sk.importance import IMPORTANCES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "comparison"
@@ -53,8 +54,9 @@ def everything(results: Results) -> pd.DataFrame:
     return pd.concat([results[name] for name in names if name in results], ignore_index=True)
 
 
-def at_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the fits at the tolerance of the comparison, and those without one."""
+def at_one_tolerance(results: Results) -> pd.DataFrame:
+    """Keep of :func:`everything` the fits at the tolerance of the comparison, or without one."""
+    frame = everything(results)
     return frame[frame["tolerance"].isna() | np.isclose(frame["tolerance"], TOLERANCE)]
 
 
@@ -63,7 +65,7 @@ def at_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
 
 def cut(results: Results) -> pd.DataFrame:
     """Share of the gap beyond noise that is cut, against pruning without fairness."""
-    table = statistics.excess_cut(at_tolerance(everything(results)), unaware=["bip", "magnitude"])
+    table = statistics.excess_cut(at_one_tolerance(results), unaware=["bip", "magnitude"])
     columns = {
         "unaware": "against",
         **dict.fromkeys(CELL),
@@ -111,7 +113,7 @@ def cut_overall(results: Results) -> pd.DataFrame:
 
 def means(results: Results) -> pd.DataFrame:
     """Every method at 90%, and the dense ones."""
-    frame = at_tolerance(everything(results))
+    frame = at_one_tolerance(results)
     table = statistics.summarise(frame[frame["sparsity"].isin([0.0, 0.9])])
     columns = [*DATA_SET, "method", "accuracy", "gap", "gap_sd", "noise_floor", "points_lost"]
     table = table.sort_values([*DATA_SET, "gap"])
@@ -120,7 +122,7 @@ def means(results: Results) -> pd.DataFrame:
 
 def against_fair(results: Results) -> pd.DataFrame:
     """Hypervolume, gap and accuracy against the pruning baselines with fairness."""
-    frame = at_tolerance(everything(results))
+    frame = at_one_tolerance(results)
     frame = frame[frame["method"].isin(["fairpruner", *FAIR])]
     frame = frame[frame["sparsity"].isin([0.9, 0.95])]
     parts = {}
@@ -245,21 +247,18 @@ PAGE_TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
 # ---------------------------------------------------------------------------------- the figures
 
 
-def _grid(results: Results) -> pd.DataFrame:
-    return at_tolerance(everything(results))
-
-
 def _variants(results: Results, initial: bool) -> pd.DataFrame:
     frame = results["variants"]
-    names = ["lamp", "magnitude", "uniform", "normal", "constant"]
-    return frame[frame["method"].isin(names) == initial]
+    return frame[frame["method"].isin(IMPORTANCES) == initial]
 
 
 PAGE_FIGURES: dict[str, Callable[[Results], object]] = {
     "series": lambda r: figures.against_sparsity(r["series"]),
     **{
         f"sparsity_{table}_{sensitive}_{SHORT[constraint]}": (
-            lambda r, at=(table, sensitive, constraint): figures.against_sparsity(_grid(r), *at)
+            lambda r, at=(table, sensitive, constraint): figures.against_sparsity(
+                at_one_tolerance(r), *at
+            )
         )
         for table, sensitive in (("adult", "sex"), ("compas", "race"))
         for constraint in SHORT
@@ -267,7 +266,8 @@ PAGE_FIGURES: dict[str, Callable[[Results], object]] = {
     "trade_off_70": lambda r: figures.trade_off(everything(r), sparsity=0.7),
     "trade_off_90": lambda r: figures.trade_off(everything(r), sparsity=0.9),
     "ranks": lambda r: figures.critical_difference(
-        _grid(r)[_grid(r)["sparsity"] == 0.9], methods=["fairpruner", *FAIR, "bip", "magnitude"]
+        at_one_tolerance(r).query("sparsity == 0.9"),
+        methods=["fairpruner", *FAIR, "bip", "magnitude"],
     ),
     "iterations": lambda r: figures.iterations(with_targets(r)[0]),
     "ablation_compas": lambda r: figures.ablation(r["ablation"], "compas"),

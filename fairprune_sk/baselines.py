@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
@@ -29,7 +30,7 @@ from fairprune_sk.constraints import (
 from fairprune_sk.granularity import Layout, UnitLayout
 from fairprune_sk.importance import IMPORTANCES
 from fairprune_sk.objective import FairnessState, FairnessTerm
-from fairprune_sk.solver import Problem, Solver, SolverState, half_cosine
+from fairprune_sk.solver import Problem, Solver, SolverState, half_cosine, half_cosine_after
 from fairprune_sk.training import take
 
 REWINDS = ("initial", "dense")
@@ -61,6 +62,33 @@ def loss_gradients(
     dict of Tensor
         Of the parameters' shapes.
     """
+
+    def gradients(loss: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(loss, leaves, materialize_grads=True)
+
+    return mean_over_rows(problem, parameters, gradients, group)
+
+
+def mean_over_rows(
+    problem: Problem,
+    parameters: dict[str, Tensor],
+    derivative: Callable[[Tensor, list[Tensor]], tuple[Tensor, ...]],
+    group: int | None = None,
+) -> dict[str, Tensor]:
+    """Mean over the rows of the training table, or of one group, of a derivative of the loss.
+
+    Parameters
+    ----------
+    problem, parameters, group
+        As for :func:`loss_gradients`.
+    derivative : callable
+        From the summed loss of a batch, and the parameters, to one tensor for each of them.
+
+    Returns
+    -------
+    dict of Tensor
+        Of the parameters' shapes.
+    """
     leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
     total = {name: torch.zeros_like(value) for name, value in leaves.items()}
     n_rows = 0
@@ -73,11 +101,11 @@ def loss_gradients(
             if not size:
                 continue
             _, loss = problem.evaluate(leaves, (X, columns))
-            gradients = torch.autograd.grad(loss * size, [*leaves.values()], materialize_grads=True)
-            for name, gradient in zip(leaves, gradients, strict=True):
-                total[name] += gradient
+            parts = derivative(loss * size, [*leaves.values()])
+            for name, part in zip(leaves, parts, strict=True):
+                total[name] += part
             n_rows += size
-    return {name: gradient / max(n_rows, 1) for name, gradient in total.items()}
+    return {name: value / max(n_rows, 1) for name, value in total.items()}
 
 
 def rewound(problem: Problem, state: SolverState, weights: Any) -> SolverState:
@@ -85,6 +113,12 @@ def rewound(problem: Problem, state: SolverState, weights: Any) -> SolverState:
     problem.module.load_state_dict(weights, strict=False)
     state.lower.state.clear()
     return state
+
+
+def without_smallest(problem: Problem, state: SolverState, sparsity: float) -> SolverState:
+    """Mask the smallest of the weights that are left; what is gone has magnitude 0, and stays."""
+    scores = problem.layout.scores(IMPORTANCES["magnitude"](state.prunable()))
+    return replace(state, masks=problem.layout.project(scores, sparsity))
 
 
 # ------------------------------------------------------------------------------------- one-shot
@@ -239,24 +273,13 @@ def hessian_gradient(
     -------
     dict of Tensor
     """
-    leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-    total = {name: torch.zeros_like(value) for name, value in leaves.items()}
-    n_rows = 0
-    with evaluating(problem.module), torch.enable_grad():
-        for batch in problem.batches():
-            size = len(batch[1]["y"])
-            _, loss = problem.evaluate(leaves, batch)
-            first = torch.autograd.grad(
-                loss * size, [*leaves.values()], create_graph=True, materialize_grads=True
-            )
-            along = torch.stack(
-                [(g * gradients[name]).sum() for name, g in zip(leaves, first, strict=True)]
-            ).sum()
-            second = torch.autograd.grad(along, [*leaves.values()], materialize_grads=True)
-            for name, gradient in zip(leaves, second, strict=True):
-                total[name] += gradient
-            n_rows += size
-    return {name: value / n_rows for name, value in total.items()}
+
+    def along(loss: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
+        first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+        products = [(g * gradients[n]).sum() for n, g in zip(parameters, first, strict=True)]
+        return torch.autograd.grad(torch.stack(products).sum(), leaves, materialize_grads=True)
+
+    return mean_over_rows(problem, parameters, along)
 
 
 @dataclass(frozen=True)
@@ -375,16 +398,12 @@ class LotteryTicket(Solver):
 
     def cut(self, problem: Problem, state: SolverState) -> SolverState:
         """Prune without rewinding: nobody would train the ticket."""
-        return self._pruned(problem, state, problem.sparsity)
+        return without_smallest(problem, state, problem.sparsity)
 
     def _next_round(self, problem: Problem, state: SolverState) -> SolverState:
         share = (state.stage + 1) / self.n_rounds
-        state = self._pruned(problem, state, 1.0 - (1.0 - problem.sparsity) ** share)
+        state = without_smallest(problem, state, 1.0 - (1.0 - problem.sparsity) ** share)
         return replace(rewound(problem, state, state.memory), stage=state.stage + 1)
-
-    def _pruned(self, problem: Problem, state: SolverState, sparsity: float) -> SolverState:
-        scores = problem.layout.scores(IMPORTANCES["magnitude"](state.prunable()))
-        return replace(state, masks=problem.layout.project(scores, sparsity))
 
 
 # -------------------------------------------------------------------------------- with fairness
@@ -411,9 +430,7 @@ class _Ramped(Solver):
 
     def lr_factor(self, progress: float) -> float:
         """Constant while pruning, then a half cosine."""
-        if progress <= self.ramp_end:
-            return 1.0
-        return half_cosine((progress - self.ramp_end) / (1.0 - self.ramp_end))
+        return half_cosine_after(progress, self.ramp_end)
 
     def begin(self, problem: Problem, state: SolverState) -> SolverState:
         """Every weight is kept at first."""
@@ -740,8 +757,7 @@ class BalancingAct(_Ramped):
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
         """Remove the smallest of the weights that are left."""
         sparsity = problem.sparsity * (1.0 - (1.0 - self._position(progress)) ** 3)
-        scores = problem.layout.scores(IMPORTANCES["magnitude"](state.prunable()))
-        return replace(state, masks=problem.layout.project(scores, sparsity))
+        return without_smallest(problem, state, sparsity)
 
 
 SOLVERS: dict[str, type[Solver]] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fairprune_sk.importance import IMPORTANCES
-from fairprune_sk.solver import LEVELS, Problem, Solver, SolverState, half_cosine
+from fairprune_sk.solver import LEVELS, Problem, Solver, SolverState, half_cosine_after
 
 
 def mask_gradient(weight: Tensor, mask: Tensor, grad: Tensor, gamma: float | None) -> Tensor:
@@ -111,9 +111,7 @@ class BilevelSolver(Solver):
 
     def lr_factor(self, progress: float) -> float:
         """Constant along the ramp, then a half cosine."""
-        if progress <= self.ramp_end:
-            return 1.0
-        return half_cosine((progress - self.ramp_end) / (1.0 - self.ramp_end))
+        return half_cosine_after(progress, self.ramp_end)
 
     def sparsity_at(self, progress: float, sparsity: float, start: float = 0.0) -> float:
         """Sparsity after a fraction of training, on the cubic ramp from start to final value."""

@@ -163,9 +163,9 @@ def fit_dense_once(memory: Any, network: nn.Module | NeuralNet, X: Any, *args: A
     -------
     NeuralNet
     """
-    if memory is None or isinstance(network, NeuralNet) or streams(X):
-        return fit_dense(network, X, *args)
-    key = _key_of_training(network, X, *args)
+    key = None
+    if memory is not None and not isinstance(network, NeuralNet) and not streams(X):
+        key = _key_of_training(network, X, *args)
     if key is None:
         return fit_dense(network, X, *args)
     train_once = check_memory(memory).cache(_fit_dense, ignore=["network", "X", "args"])

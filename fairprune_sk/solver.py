@@ -127,6 +127,11 @@ def half_cosine(phase: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(phase, 1.0)))
 
 
+def half_cosine_after(progress: float, start: float) -> float:
+    """Factor on a learning rate: 1 until a fraction of training is done, then a half cosine."""
+    return 1.0 if progress <= start else half_cosine((progress - start) / (1.0 - start))
+
+
 @dataclass(frozen=True)
 class Solver(ABC):
     """A pruning algorithm: which mask, and how the weights are trained under it.

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from numbers import Integral, Number, Real
 from pathlib import Path
@@ -281,12 +282,12 @@ def benchmark(
         raise ValueError(f"Got test_size={test_size!r}, but expected a fraction in (0, 1).")
     jobs = list(_jobs(chosen, wanted, values, _listed("seeds", seeds)))
     file = None if results is None else ResultsFile(results, COLUMNS)
+    digests = {name: digest_of(table, test_size) for name, table in loaded.items()}
     with nullcontext() if file is None else file.locked():
         done = pd.DataFrame(columns=COLUMNS)
         if file is not None:
-            digests = {name: digest_of(table, test_size) for name, table in loaded.items()}
             done = _reusable(file, chosen, digests)
-        done = _run(jobs, done, file, chosen, loaded, test_size, memory, n_jobs, progress)
+        done = _run(jobs, done, file, chosen, loaded, digests, test_size, memory, n_jobs, progress)
     asked = {key for job in jobs for key in job.keys()}
     mine = np.array([key in asked for key in _key_rows(done)], dtype=bool)
     done = done.loc[mine].sort_values(KEYS, ignore_index=True)
@@ -306,6 +307,7 @@ def _run(
     file: ResultsFile | None,
     methods: Mapping[str, Method],
     tables: Mapping[str, Table],
+    digests: Mapping[str, str],
     test_size: float,
     memory: str | Path | None,
     n_jobs: int,
@@ -321,6 +323,7 @@ def _run(
     n_failed = 0
     with tqdm(total=len(todo), unit="fit", disable=not progress) as bar:
         for rows in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
+            rows = rows.assign(data=rows["table"].map(digests))
             # A fit may bring rows again that are known: of what it was already measured for.
             done = pd.concat([done, rows], ignore_index=True) if len(done) else rows
             done = done.drop_duplicates(KEYS, keep="last", ignore_index=True)
@@ -349,13 +352,12 @@ def fit_one(
     Returns
     -------
     DataFrame
-        A row for each gap; a fit that fails leaves its error there.
+        A row for each gap, without the digest of the table; a fit that fails leaves its error.
     """
     part, rest = train_test_split(
         np.arange(len(table.y)), test_size=test_size, stratify=table.y, random_state=job.seed
     )
-    X, X_test = table.X.iloc[part], table.X.iloc[rest]
-    y, y_test = table.y[part], table.y[rest]
+    y_test = table.y[rest]
     known = {
         "table": job.table,
         "method": job.method,
@@ -366,7 +368,6 @@ def fit_one(
         "n_test": len(rest),
         "majority_share": max(y_test.mean(), 1.0 - y_test.mean()),
         "settings": settings_of(method),
-        "data": digest_of(table, test_size),
     }
     start = perf_counter()
     try:
@@ -380,14 +381,11 @@ def fit_one(
             own = {}
             if "sensitive" in method.knobs:
                 own = {"sensitive_features": table.sensitive[job.settings["sensitive"]].iloc[part]}
-            estimator.fit(X, y, **own)
+            estimator.fit(table.X.iloc[part], table.y[part], **own)
             known["seconds"] = perf_counter() - start
             known["warnings"] = " ".join(sorted({w.category.__name__ for w in caught}))
             known |= _reached(estimator)
-            rows = [
-                known | _measured(estimator, X, y, X_test, y_test, table, part, rest, pair)
-                for pair in job.measured
-            ]
+            rows = [known | row for row in _measured(estimator, job, table, part, rest)]
     except Exception as error:  # one fit that fails must not take the others with it
         known |= {"seconds": perf_counter() - start, "warnings": ""}
         known["error"] = f"{type(error).__name__}: {error}"
@@ -509,44 +507,47 @@ def _reached(estimator: Any) -> dict[str, float]:
 
 
 def _measured(
-    estimator: Any,
-    X: pd.DataFrame,
-    y: np.ndarray,
-    X_test: pd.DataFrame,
-    y_test: np.ndarray,
-    table: Table,
-    part: np.ndarray,
-    rest: np.ndarray,
-    pair: tuple[str, str],
-) -> dict[str, Any]:
-    sensitive, constraint = pair
-    group, group_test = (table.sensitive[sensitive].iloc[rows] for rows in (part, rest))
-    gap, metric = GAPS[constraint]
+    estimator: Any, job: Job, table: Table, part: np.ndarray, rest: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Figures of each gap; what does not depend on it is predicted once."""
+    X, X_test = table.X.iloc[part], table.X.iloc[rest]
+    y, y_test = table.y[part], table.y[rest]
 
-    def predict(X: pd.DataFrame, group: pd.Series) -> np.ndarray:
-        if getattr(estimator, "needs_sensitive_features", False):
-            return estimator.predict(X, sensitive_features=group)
-        return estimator.predict(X)
+    @cache
+    def predicted(sensitive: str | None) -> tuple[np.ndarray, np.ndarray]:
+        if sensitive is None:
+            return estimator.predict(X), estimator.predict(X_test)
+        group = table.sensitive[sensitive]
+        return (
+            estimator.predict(X, sensitive_features=group.iloc[part]),
+            estimator.predict(X_test, sensitive_features=group.iloc[rest]),
+        )
 
-    train, test = predict(X, group), predict(X_test, group_test)
-    row = {
-        "sensitive": sensitive,
-        "constraint": constraint,
-        "accuracy": accuracy_score(y_test, test),
-        "balanced_accuracy": balanced_accuracy_score(y_test, test),
-        "selection_rate": test.mean(),
-        "gap": gap(y_test, test, sensitive_features=group_test),
-        "noise_floor": noise_floor(y_test, test, sensitive_features=group_test, metric=metric),
-        "train_accuracy": accuracy_score(y, train),
-        "train_gap": gap(y, train, sensitive_features=group),
-        "error": "",
-    }
+    reads_groups = getattr(estimator, "needs_sensitive_features", False)
     pruner, steps = _pruner_of(estimator)
+    dense = None
     if pruner is not None:
         dense = pruner.predict_dense(X_test if steps is None else steps.transform(X_test))
-        row["dense_accuracy"] = accuracy_score(y_test, dense)
-        row["dense_gap"] = gap(y_test, dense, sensitive_features=group_test)
-    return row
+    for sensitive, constraint in job.measured:
+        group, group_test = (table.sensitive[sensitive].iloc[rows] for rows in (part, rest))
+        gap, metric = GAPS[constraint]
+        train, test = predicted(sensitive if reads_groups else None)
+        row = {
+            "sensitive": sensitive,
+            "constraint": constraint,
+            "accuracy": accuracy_score(y_test, test),
+            "balanced_accuracy": balanced_accuracy_score(y_test, test),
+            "selection_rate": test.mean(),
+            "gap": gap(y_test, test, sensitive_features=group_test),
+            "noise_floor": noise_floor(y_test, test, sensitive_features=group_test, metric=metric),
+            "train_accuracy": accuracy_score(y, train),
+            "train_gap": gap(y, train, sensitive_features=group),
+            "error": "",
+        }
+        if dense is not None:
+            row["dense_accuracy"] = accuracy_score(y_test, dense)
+            row["dense_gap"] = gap(y_test, dense, sensitive_features=group_test)
+        yield row
 
 
 def _key_rows(results: pd.DataFrame) -> Iterator[tuple]:
