@@ -16,7 +16,6 @@ from fairlearn.reductions import EqualizedOdds, ExponentiatedGradient
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-import fairprune_sk.benchmarks.competitors as competitors
 from fairprune_sk import FairPruner
 from fairprune_sk.benchmarks.competitors import (
     BASES,
@@ -28,6 +27,9 @@ from fairprune_sk.benchmarks.competitors import (
     Reduction,
     Thresholds,
     Unconstrained,
+    adversarial,
+    families,
+    reduction,
 )
 
 GAPS = {
@@ -49,7 +51,7 @@ def rows(table):
 def _no_search():
     """Leave out the choice of boosting's leaves, which takes most of its time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(competitors, "_LEAVES", [4])
+        patch.setattr(families, "_LEAVES", [4])
         yield
 
 
@@ -115,7 +117,7 @@ def test_epochs_of_the_adversary(rows, monkeypatch):
         seen.update(options)
         raise StopIteration
 
-    monkeypatch.setattr(competitors, "AdversarialFairnessClassifier", stop)
+    monkeypatch.setattr(adversarial, "AdversarialFairnessClassifier", stop)
     for batch_size, epochs in [(1000, 700), (100, 70), (10, 20)]:
         fair = Adversarial(batch_size=batch_size)
         with pytest.raises(StopIteration):
@@ -141,7 +143,7 @@ def test_a_reduction_is_the_one_of_fairlearn(rows):
     theirs = ExponentiatedGradient(
         LogisticRegression(max_iter=1000), EqualizedOdds(difference_bound=0.02)
     )
-    with competitors._fairlearn():
+    with reduction._fairlearn():
         theirs.fit(encoded, y, sensitive_features=s)
     expected = theirs.predict(encoded, random_state=ours._seed)
     np.testing.assert_array_equal(ours.predict(X), expected)
@@ -171,22 +173,22 @@ def test_the_adversarial_gradient(rows, monkeypatch, constraint, hidden):
     """The same as fairlearn's where its inner product is one: a single row of weights."""
     X, y, s = rows
 
-    class Theirs(competitors._AdversarialEngine):
+    class Theirs(adversarial._AdversarialEngine):
         train_step = PytorchEngine.train_step
 
     def weights(engine):
-        monkeypatch.setattr(competitors, "_AdversarialEngine", engine)
+        monkeypatch.setattr(adversarial, "_AdversarialEngine", engine)
         fair = Adversarial(
             constraint=constraint, hidden=hidden, max_epochs=1, batch_size=1000, random_state=0
         )
         # No dropout, so that both see the same network.
-        monkeypatch.setattr(competitors, "_DROPOUT", 0.0)
+        monkeypatch.setattr(adversarial, "_DROPOUT", 0.0)
         fair.fit(X, y, sensitive_features=s)
         engine = fair.adversarial_.backendEngine_
         models = engine.predictor_model, engine.adversary_model
         return [p.detach() for model in models for p in model.parameters()]
 
-    ours, theirs = weights(competitors._AdversarialEngine), weights(Theirs)
+    ours, theirs = weights(adversarial._AdversarialEngine), weights(Theirs)
     same = all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
     assert same == (hidden == ())
 
@@ -279,7 +281,7 @@ def test_boosting_takes_columns_of_many_categories(rows):
 
 def test_the_leaves_of_boosting_are_chosen(rows, monkeypatch):
     X, y, _ = rows
-    monkeypatch.setattr(competitors, "_LEAVES", [2, 31])
+    monkeypatch.setattr(families, "_LEAVES", [2, 31])
     boosting = Unconstrained("boosting", random_state=0).fit(X, y).classifier_
     assert boosting.max_leaf_nodes == 2  # 31 overfit a thousand rows
     # Too few rows of a class for three folds.

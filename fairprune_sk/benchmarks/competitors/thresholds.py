@@ -1,0 +1,124 @@
+"""Fair decisions from an unfair score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fairlearn.postprocessing import ThresholdOptimizer
+from sklearn.utils.validation import check_is_fitted
+
+from fairprune_sk.benchmarks.competitors.base import Competitor
+from fairprune_sk.benchmarks.competitors.families import fit_encoder
+from fairprune_sk.benchmarks.competitors.inputs import checked_table
+
+
+class Thresholds(Competitor):
+    """A plain classifier with thresholds of its own for each group.
+
+    fairlearn's ``ThresholdOptimizer`` [1]_, for the most accurate thresholds. It has to know the
+    group of each row that it predicts. Where thresholds cannot make rates equal they are mixed at
+    random; ``random_state`` fixes the draws.
+
+    Parameters
+    ----------
+    base : {"logistic", "boosting", "mlp"}, default="logistic"
+        As for :class:`Unconstrained`.
+    constraint : {"equalized_odds", "demographic_parity"}, default="equalized_odds"
+    tolerance : float in [0, 1], default=0.05
+        Largest gap between two groups on the training rows. Only for demographic parity: under
+        equalized odds rates are made equal, since the method knows no bound there.
+    random_state : int, RandomState or None, default=None
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+    groups_ : ndarray of shape (n_groups,)
+    thresholds_ : ThresholdOptimizer
+        Fitted, for the encoded table.
+    needs_sensitive_features : bool
+        True: ``predict`` needs them, with the groups of ``fit``.
+
+    References
+    ----------
+    .. [1] Hardt, Price, Srebro, "Equality of Opportunity in Supervised Learning", NeurIPS 2016.
+
+    Examples
+    --------
+    >>> from fairprune_sk.benchmarks.competitors import Thresholds
+    >>> from fairprune_sk.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(1000, random_state=0)
+    >>> fair = Thresholds("logistic", random_state=0).fit(X, y, sensitive_features=s["sex"])
+    >>> fair.predict(X, sensitive_features=s["sex"]).shape
+    (1000,)
+    """
+
+    needs_sensitive_features = True
+    can_be_exact = True
+
+    def __init__(
+        self,
+        base: str = "logistic",
+        *,
+        constraint: str = "equalized_odds",
+        tolerance: float = 0.05,
+        random_state: Any = None,
+    ):
+        self.base = base
+        self.constraint = constraint
+        self.tolerance = tolerance
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, *, sensitive_features: Any) -> Thresholds:
+        """Fit the classifier, then its thresholds on the same rows.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n, n_features)
+        y : array-like of shape (n,)
+            Labels of two classes.
+        sensitive_features : as for ``FairPruner.fit``
+
+        Returns
+        -------
+        Thresholds
+        """
+        X, y, groups = self._start(X, y, sensitive_features)
+        self.encoder_, classifier = fit_encoder(self.base, X, y, self._seed)
+        encoded = self.encoder_.transform(X)
+        self.thresholds_ = ThresholdOptimizer(
+            estimator=classifier.fit(encoded, y),
+            constraints=self.constraint,
+            prefit=True,
+            predict_method="predict_proba",
+            tol=self.tolerance if self.constraint == "demographic_parity" else None,
+        )
+        self.thresholds_.fit(encoded, y, sensitive_features=groups)
+        return self
+
+    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+        """Predicted labels, the same at each call.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n, n_features)
+        sensitive_features : as for ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        check_is_fitted(self)
+        X = checked_table(self, X, reset=False)
+        groups = self._groups(sensitive_features, len(X))
+        unknown = sorted(set(groups.tolist()) - set(self.groups_.tolist()))
+        if unknown:
+            raise ValueError(
+                f"Got sensitive_features with groups {unknown} that have no threshold, but "
+                f"expected those of fit: {self.groups_.tolist()}."
+            )
+        encoded = self.encoder_.transform(X)
+        positive = self.thresholds_.predict(
+            encoded, sensitive_features=groups, random_state=self._seed
+        )
+        return self.classes_[positive]
