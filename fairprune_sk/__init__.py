@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fairprune_sk.bilevel import BilevelSolver
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, SmallGroupWarning
 from fairprune_sk.persistence import load
 from fairprune_sk.pruner import FairPruner
 from fairprune_sk.report import FairnessReport, fairness_report
 from fairprune_sk.scoring import make_fairness_scorer, sparsest_within
+from fairprune_sk.solvers import BilevelSolver
 
 __all__ = [
     "BilevelSolver",

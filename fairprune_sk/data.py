@@ -26,9 +26,9 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
-from fairprune_sk.baselines import SOLVERS
 from fairprune_sk.constraints import CONSTRAINTS
 from fairprune_sk.granularity import GRANULARITIES
+from fairprune_sk.solvers import SOLVERS
 
 VERSION = 1
 """Of the format: files of a later one are refused."""

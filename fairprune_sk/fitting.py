@@ -11,7 +11,6 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from fairprune_sk.baselines import SOLVERS
 from fairprune_sk.calls import forward
 from fairprune_sk.constraints import Cells, cell_bound, hard_outcome
 from fairprune_sk.dense import objective_loss
@@ -21,7 +20,7 @@ from fairprune_sk.granularity import GRANULARITIES, Granularity, Layout, prunabl
 from fairprune_sk.outputs import class_logits
 from fairprune_sk.pruning import Candidate, PruningNet
 from fairprune_sk.requirement import Requirement
-from fairprune_sk.solver import Problem, Solver, Start
+from fairprune_sk.solvers import SOLVERS, Problem, Solver, Start
 from fairprune_sk.training import ResidentIterator, ResidentTable
 
 # A pruned network that predicts a class for less than this share of the rows for which the dense

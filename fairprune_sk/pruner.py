@@ -28,7 +28,6 @@ from skorch import NeuralNet
 from skorch.dataset import get_len
 from torch import Tensor, nn
 
-from fairprune_sk.baselines import SOLVERS
 from fairprune_sk.callbacks import EpochTasks
 from fairprune_sk.compaction import compact, reached_sparsity, read_columns, shrink
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
@@ -50,7 +49,7 @@ from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import gives_probabilities, has_hidden, hidden, last_hidden, logits
 from fairprune_sk.pruning import outcome_totals
 from fairprune_sk.requirement import requirement_of
-from fairprune_sk.solver import Solver, Start
+from fairprune_sk.solvers import SOLVERS, Solver, Start
 from fairprune_sk.training import (
     ResidentTable,
     fingerprint,
@@ -135,7 +134,7 @@ class FairPruner(
         Objects of :mod:`fairprune_sk.granularity` have a ``scope`` as well.
     solver : str or Solver, default="bilevel"
         The pruning algorithm: "bilevel", or one of the baselines of
-        :mod:`fairprune_sk.baselines`: "magnitude", "lottery_ticket", "snip", "grasp", "fpgm",
+        :mod:`fairprune_sk.solvers`: "magnitude", "lottery_ticket", "snip", "grasp", "fpgm",
         "bip" and "random" know no fairness (a constraint is then measured, and said to be
         missed); "fairgrape", "prune_then_fair", "fair_then_prune" and "balancing_act" do. An
         object brings hyperparameters of its own.

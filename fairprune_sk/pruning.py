@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CellSums, class_columns, gap, hard_outcome, margins
 from fairprune_sk.objective import outcome_sums
-from fairprune_sk.solver import Problem, Solver
+from fairprune_sk.solvers import Problem, Solver
 from fairprune_sk.training import DeferredLosses, ResidentIterator, ResidentTable
 
 CANDIDATES_FROM = 0.75

@@ -11,12 +11,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fairprune_sk.bilevel import BilevelSolver, mask_gradient
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
 from fairprune_sk.granularity import Unstructured
 from fairprune_sk.objective import FairnessTerm
-from fairprune_sk.solver import Problem
+from fairprune_sk.solvers import BilevelSolver, Problem
+from fairprune_sk.solvers.bilevel import mask_gradient
 
 
 def test_mask_gradient_is_exact_for_a_loss_linear_in_z():

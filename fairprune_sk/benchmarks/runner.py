@@ -30,12 +30,12 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from fairprune_sk.baselines import Grasp, Snip
 from fairprune_sk.benchmarks.competitors import COMPETITORS
 from fairprune_sk.benchmarks.store import ResultsFile
 from fairprune_sk.benchmarks.tables import Table, load_table
 from fairprune_sk.metrics import noise_floor
 from fairprune_sk.pruner import FairPruner
+from fairprune_sk.solvers import Grasp, Snip
 
 GAPS = {
     "equalized_odds": (equalized_odds_difference, "equalized_odds_difference"),

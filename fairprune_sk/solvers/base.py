@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.constraints import Cells, Constraint
 from fairprune_sk.granularity import Layout, prunable_parameters
+from fairprune_sk.importance import IMPORTANCES
 from fairprune_sk.objective import FairnessState, FairnessTerm
 
 LEVELS = ("upper", "lower")
@@ -130,6 +131,17 @@ def half_cosine(phase: float) -> float:
 def half_cosine_after(progress: float, start: float) -> float:
     """Factor on a learning rate: 1 until a fraction of training is done, then a half cosine."""
     return 1.0 if progress <= start else half_cosine((progress - start) / (1.0 - start))
+
+
+def cubic_ramp(phase: float, start: float, end: float) -> float:
+    """Sparsity between two, steep at first (Zhu and Gupta, arXiv 1710.01878); phase in [0, 1]."""
+    return end + (start - end) * (1.0 - phase) ** 3
+
+
+def without_smallest(problem: Problem, state: SolverState, sparsity: float) -> SolverState:
+    """Mask the smallest of the weights that are left; what is gone has magnitude 0, and stays."""
+    scores = problem.layout.scores(IMPORTANCES["magnitude"](state.prunable()))
+    return replace(state, masks=problem.layout.project(scores, sparsity))
 
 
 @dataclass(frozen=True)

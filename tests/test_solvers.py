@@ -20,29 +20,29 @@ from torch.nn import functional as F
 
 import fairprune_sk
 from fairprune_sk import BilevelSolver, FairPruner
-from fairprune_sk.baselines import (
+from fairprune_sk.compaction import reached_sparsity
+from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
+from fairprune_sk.datasets import make_biased_classification
+from fairprune_sk.granularity import Neuron, Unstructured
+from fairprune_sk.objective import FairnessTerm
+from fairprune_sk.solvers import (
     SOLVERS,
     BalancingAct,
     Bip,
-    ExcessTerm,
     FairGrape,
     FairThenPrune,
     Fpgm,
     Grasp,
     LotteryTicket,
     Magnitude,
+    Problem,
     PruneThenFair,
     Snip,
-    equal_shares,
-    loss_gradients,
 )
-from fairprune_sk.bilevel import mask_gradient
-from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
-from fairprune_sk.datasets import make_biased_classification
-from fairprune_sk.granularity import Neuron, Unstructured
-from fairprune_sk.objective import FairnessTerm
-from fairprune_sk.solver import Problem
+from fairprune_sk.solvers.balancing_act import ExcessTerm
+from fairprune_sk.solvers.bilevel import mask_gradient
+from fairprune_sk.solvers.fairgrape import equal_shares
+from fairprune_sk.solvers.gradients import loss_gradients
 
 # Networks of a few epochs are far from good, and most of these solvers know no fairness.
 pytestmark = [

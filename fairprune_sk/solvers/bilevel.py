@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fairprune_sk.importance import IMPORTANCES
-from fairprune_sk.solver import LEVELS, Problem, Solver, SolverState, half_cosine_after
+from fairprune_sk.solvers.base import (
+    LEVELS,
+    Problem,
+    Solver,
+    SolverState,
+    cubic_ramp,
+    half_cosine_after,
+)
 
 
 def mask_gradient(weight: Tensor, mask: Tensor, grad: Tensor, gamma: float | None) -> Tensor:
@@ -50,7 +57,7 @@ class BilevelSolver(Solver):
     Parameters
     ----------
     rho, multiplier_lr, temperature, weight_decay
-        As for :class:`~fairprune_sk.solver.Solver`.
+        As for :class:`~fairprune_sk.solvers.Solver`.
     gamma : float
         Curvature γ of the lower level in the implicit gradient, positive. Independent of
         ``weight_decay``.
@@ -117,7 +124,7 @@ class BilevelSolver(Solver):
         """Sparsity after a fraction of training, on the cubic ramp from start to final value."""
         if progress >= self.ramp_end:
             return sparsity
-        return sparsity + (start - sparsity) * (1.0 - progress / self.ramp_end) ** 3
+        return cubic_ramp(progress / self.ramp_end, start, sparsity)
 
     def begin(self, problem: Problem, state: SolverState) -> SolverState:
         """Every weight kept, scores from the importance."""
@@ -185,3 +192,13 @@ class BilevelSolver(Solver):
         assert state.fairness is not None
         term, _ = problem.fairness(state.fairness, logits, batch[1])
         return loss + term
+
+
+@dataclass(frozen=True)
+class Bip(BilevelSolver):
+    """BiP: bi-level pruning without fairness.
+
+    Zhang et al., "Advancing Model Pruning via Bi-level Optimization" (NeurIPS 2022).
+    """
+
+    constrained_levels: tuple[str, ...] = ()

@@ -1,0 +1,153 @@
+"""Pruning and fairness one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from fairprune_sk.constraints import Constraint
+from fairprune_sk.granularity import Layout
+from fairprune_sk.solvers.base import Problem, Solver, SolverState, half_cosine
+from fairprune_sk.solvers.bilevel import Bip
+
+
+@dataclass(frozen=True)
+class _TwoStages(Solver):
+    """Pruning without fairness, and fair training of the weights, one after the other."""
+
+    switch: float = 0.5
+    pruning: Solver = field(default_factory=Bip)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("switch", 0.0 < self.switch < 1.0, "a number in (0, 1)")
+        alone = isinstance(self.pruning, Solver) and not isinstance(self.pruning, _TwoStages)
+        self._check("pruning", alone, "a solver with one stage, such as Bip() or Snip()")
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the pruning does."""
+        return self.pruning.needs_groups
+
+    def check(
+        self, layout: Layout, constraint: Constraint | None, knows_initial_weights: bool
+    ) -> None:
+        """Both stages have to work on it."""
+        super().check(layout, constraint, knows_initial_weights)
+        self.pruning.check(layout, constraint, knows_initial_weights)
+
+    def _first(self, progress: float) -> float:
+        """Progress of the first stage."""
+        return min(progress / self.switch, 1.0)
+
+    def _second(self, progress: float) -> float:
+        """Progress of the second stage; negative before it begins."""
+        return (progress - self.switch) / (1.0 - self.switch)
+
+
+@dataclass(frozen=True)
+class PruneThenFair(_TwoStages):
+    """Prune, then make the weights that are left fair (P&F in Dai et al., arXiv 2312.10181).
+
+    Parameters
+    ----------
+    rho, multiplier_lr, temperature, weight_decay
+        As for :class:`~fairprune_sk.solvers.Solver`.
+    switch : float
+        Fraction of the steps that goes into the first stage.
+    pruning : Solver
+        The first stage, without fairness: any of the above.
+    """
+
+    def levels(self, progress: float) -> tuple[str, ...]:
+        """Weights in the second stage."""
+        return ("lower",) if progress >= self.switch else ()
+
+    def settled(self, progress: float) -> bool:
+        """Whether the second stage has begun: earlier networks are no candidates."""
+        return progress >= self.switch
+
+    def lr_factor(self, progress: float) -> float:
+        """Each stage with a schedule of its own."""
+        if progress < self.switch:
+            return self.pruning.lr_factor(self._first(progress))
+        return half_cosine(self._second(progress))
+
+    def begin(self, problem: Problem, state: SolverState) -> SolverState:
+        """As the first stage begins."""
+        return self.pruning.begin(problem, state)
+
+    def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
+        """Masks of the first stage."""
+        return self.pruning.move(problem, state, self._first(progress))
+
+    def cut(self, problem: Problem, state: SolverState) -> SolverState:
+        """As the first stage would."""
+        return self.pruning.cut(problem, state)
+
+    def gradients(
+        self, problem: Problem, state: SolverState, batch: Any, progress: float
+    ) -> tuple[SolverState, dict[str, Tensor]]:
+        """Those of the stage."""
+        if progress < self.switch:
+            return self.pruning.gradients(problem, state, batch, self._first(progress))
+        return super().gradients(problem, state, batch, progress)
+
+
+@dataclass(frozen=True)
+class FairThenPrune(_TwoStages):
+    """Make the dense network fair, then prune it (F&P in Dai et al., arXiv 2312.10181).
+
+    Parameters
+    ----------
+    rho, multiplier_lr, temperature, weight_decay
+        As for :class:`~fairprune_sk.solvers.Solver`.
+    switch : float
+        Fraction of the steps that goes into the first stage.
+    pruning : Solver
+        The second stage, without fairness: any of the above.
+    """
+
+    def levels(self, progress: float) -> tuple[str, ...]:
+        """Weights in the first stage."""
+        return ("lower",) if progress < self.switch else ()
+
+    def settled(self, progress: float) -> bool:
+        """Whether the mask of the second stage is."""
+        return progress >= self.switch and self.pruning.settled(self._second(progress))
+
+    def lr_factor(self, progress: float) -> float:
+        """Each stage with a schedule of its own."""
+        if progress < self.switch:
+            return half_cosine(self._first(progress))
+        return self.pruning.lr_factor(self._second(progress))
+
+    def begin(self, problem: Problem, state: SolverState) -> SolverState:
+        """Every weight is kept at first."""
+        return state
+
+    def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
+        """Masks of the second stage."""
+        if progress < self.switch:
+            return state
+        return self.pruning.move(problem, self._begun(problem, state), self._second(progress))
+
+    def cut(self, problem: Problem, state: SolverState) -> SolverState:
+        """As the second stage would."""
+        return self.pruning.cut(problem, self._begun(problem, state))
+
+    def _begun(self, problem: Problem, state: SolverState) -> SolverState:
+        """State of the second stage, which begins with the network as it is then."""
+        if state.switched:
+            return state
+        return self.pruning.begin(problem, replace(state, switched=True))
+
+    def gradients(
+        self, problem: Problem, state: SolverState, batch: Any, progress: float
+    ) -> tuple[SolverState, dict[str, Tensor]]:
+        """Those of the stage."""
+        if not state.switched:
+            return super().gradients(problem, state, batch, progress)
+        return self.pruning.gradients(problem, state, batch, max(self._second(progress), 0.0))
