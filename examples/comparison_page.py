@@ -7,7 +7,7 @@ rest. Tables stand between comments in the page, ``<!-- cut -->`` and ``<!-- /cu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +63,9 @@ def at_one_tolerance(results: Results) -> pd.DataFrame:
 # ----------------------------------------------------------------------------------- the tables
 
 
-def cut(results: Results) -> pd.DataFrame:
+def cut(results: Results, unaware: Sequence[str] = ("bip", "magnitude")) -> pd.DataFrame:
     """Share of the gap beyond noise that is cut, against pruning without fairness."""
-    table = statistics.excess_cut(at_one_tolerance(results), unaware=["bip", "magnitude"])
+    table = statistics.excess_cut(at_one_tolerance(results), unaware=unaware)
     columns = {
         "unaware": "against",
         **dict.fromkeys(CELL),
@@ -74,6 +74,7 @@ def cut(results: Results) -> pd.DataFrame:
         "noise_floor_fair": "floor",
         "share_cut": "share cut",
         "points_lost_fair": "points lost",
+        "points_lost_unaware": "points lost without fairness",
         "n_seeds": "seeds",
     }
     return table.rename(columns={k: v for k, v in columns.items() if v})[
@@ -82,8 +83,9 @@ def cut(results: Results) -> pd.DataFrame:
 
 
 def cut_overall(results: Results) -> pd.DataFrame:
-    """Means of the above."""
-    table = cut(results)
+    """Means of the above, against all methods without fairness."""
+    found = set(everything(results)["method"])
+    table = cut(results, [name for name in statistics.UNAWARE if name in found])
     wide = table["unaware gap"] > 0.15
     noise = table["unaware gap"] - table["floor"] <= WITHIN_NOISE
     return (
@@ -103,6 +105,9 @@ def cut_overall(results: Results) -> pd.DataFrame:
                     "smallest share cut there": part.loc[part["wide"], "share cut"].min(),
                     "mean points lost": part["points lost"].mean(),
                     "most points lost": part["points lost"].max(),
+                    "mean points lost without fairness": (
+                        part["points lost without fairness"].mean()
+                    ),
                 }
             ),
             include_groups=False,
