@@ -125,15 +125,15 @@ def means(results: Results) -> pd.DataFrame:
     return table[[*columns, "n_seeds"]].rename(columns={"n_seeds": "seeds"})
 
 
-def against_fair(results: Results) -> pd.DataFrame:
+def against_fair(results: Results, by: Sequence[str] = tuple(CELL)) -> pd.DataFrame:
     """Hypervolume, gap and accuracy against the pruning baselines with fairness."""
     frame = at_one_tolerance(results)
     frame = frame[frame["method"].isin(["fairpruner", *FAIR])]
     frame = frame[frame["sparsity"].isin([0.9, 0.95])]
     parts = {}
     for value in ("hypervolume", "gap", "accuracy"):
-        table = statistics.compare(frame, value=value, competitors=FAIR)
-        parts[value] = table.set_index([*CELL, "competitor"])[["difference", "p_holm", "n_seeds"]]
+        table = statistics.compare(frame, value=value, competitors=FAIR, by=by)
+        parts[value] = table.set_index([*by, "competitor"])[["difference", "p_holm", "n_seeds"]]
     table = pd.concat(parts, axis=1)
     table.columns = [f"{value} {name}" for value, name in table.columns]
     table = table.reset_index().rename(
@@ -142,6 +142,11 @@ def against_fair(results: Results) -> pd.DataFrame:
         | {"hypervolume n_seeds": "seeds"}
     )
     return table.drop(columns=["gap n_seeds", "accuracy n_seeds"])
+
+
+def against_fair_mean(results: Results) -> pd.DataFrame:
+    """Average the above over the data sets, seed by seed."""
+    return against_fair(results, by=["sparsity"])
 
 
 def against_fair_overall(results: Results) -> pd.DataFrame:
@@ -239,6 +244,7 @@ PAGE_TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "cut_overall": cut_overall,
     "cut": cut,
     "means": means,
+    "against_fair_mean": against_fair_mean,
     "against_fair_overall": against_fair_overall,
     "against_fair": against_fair,
     "equal_gap": equal_gap,
