@@ -311,8 +311,9 @@ def markdown(table: pd.DataFrame) -> str:
                 return ""
             if float(value).is_integer() and abs(value) >= 1:
                 return str(int(value))
-            digits = 2 if "points" in name or name in ("sparsity", "seeds") else 4
-            return f"{value:.{3 if name.startswith('p') and digits == 4 else digits}f}"
+            if name.startswith(("p (", "p_")):
+                return "<0.001" if value < 0.001 else f"{value:.3f}"
+            return f"{value:.{2 if 'points' in name or name in ('sparsity', 'seeds') else 4}f}"
         return str(value)
 
     head = [str(name).replace("_", " ") for name in table.columns]
