@@ -216,6 +216,7 @@ def test_a_training_that_stops_early_still_gives_the_full_sparsity(loans, name):
     [
         (lambda: Magnitude(importance="luck"), "Got importance='luck', but expected one of"),
         (lambda: Snip(rewind_to="yesterday"), "Got rewind_to='yesterday', but expected 'initial'"),
+        (lambda: Grasp(softening=0.0), "Got softening=0.0, but expected a positive number"),
         (lambda: LotteryTicket(n_rounds=0), "Got n_rounds=0, but expected"),
         (lambda: LotteryTicket(rewind_to="end"), "Got rewind_to='end', but expected"),
         (lambda: FairGrape(ramp_end=0.0), "Got ramp_end=0.0, but expected"),
@@ -350,7 +351,8 @@ def test_snip_keeps_the_most_sensitive_of_the_initial_weights():
     assert kept_by(ranking, state.masks, n_kept=30 - 18)
 
 
-def test_grasp_keeps_what_the_gradient_flow_lives_on():
+@pytest.mark.parametrize("softening", [1.0, 200.0])
+def test_grasp_keeps_what_the_gradient_flow_lives_on(softening):
     problem, batch = make_problem()
     weights = {key: value.clone() for key, value in problem.initial.items()}
     names, sizes = list(weights), [value.numel() for value in weights.values()]
@@ -358,7 +360,9 @@ def test_grasp_keeps_what_the_gradient_flow_lives_on():
     def loss(flat):
         parts = flat.split(sizes)
         z = {key: part.view_as(weights[key]) for key, part in zip(names, parts, strict=True)}
-        return problem.evaluate(z, batch)[1]
+        logits = problem.evaluate(z, batch)[0][:, 0]
+        # In units that float32 can tell apart; the ranking has none.
+        return softening * F.binary_cross_entropy_with_logits(logits / softening, batch[1]["y"])
 
     flat = joint(weights, names)
     leaf = flat.clone().requires_grad_()
@@ -366,8 +370,9 @@ def test_grasp_keeps_what_the_gradient_flow_lives_on():
     flow = flat * (hessian(loss, flat) @ gradient)
     parts = dict(zip(names, flow.split(sizes), strict=True))
     ranking = {key: parts[key].view_as(weights[key]) for key in ("0.weight", "2.weight")}
-    state = Grasp().init(problem)
-    scores = Grasp().scores(problem, Grasp().init(make_problem(sparsity=0.0)[0]))
+    solver = Grasp(softening=softening)
+    state = solver.init(problem)
+    scores = solver.scores(problem, solver.init(make_problem(sparsity=0.0)[0]))
     torch.testing.assert_close(
         joint(scores, ranking), unit_interval(joint(ranking, ranking)), atol=1e-5, rtol=1e-4
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from fairprune_sk.importance import IMPORTANCES
 from fairprune_sk.solvers.base import Problem, Solver, SolverState
 from fairprune_sk.solvers.gradients import hessian_gradient, loss_gradients
 from fairprune_sk.solvers.rewinding import REWINDS, check_rewind, rewound
+from fairprune_sk.training import log_loss
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Grasp(AtInitialisation):
 
     Wang, Zhang and Grosse, "Picking Winning Tickets Before Training by Preserving Gradient Flow"
     (ICLR 2020): the weights whose removal takes most from ``‖g‖²`` have the largest
-    ``θ ⊙ H g``, with H the Hessian of the loss.
+    ``θ ⊙ H g``, with H the Hessian of the loss, here over the whole training table.
 
     Parameters
     ----------
@@ -130,12 +133,27 @@ class Grasp(AtInitialisation):
         As for :class:`~fairprune_sk.solvers.Solver`.
     rewind_to : {"initial", "dense"}
         As for :class:`Snip`.
+    softening : float
+        What logits are divided by for the ranking; 200 in the authors' code. With 1, a trained
+        network has no gradient to speak of, and whole layers go.
     """
 
+    softening: float = 200.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fine = isinstance(self.softening, Real) and float(self.softening) > 0
+        self._check("softening", fine, "a positive number")
+
     def scores(self, problem: Problem, state: SolverState) -> dict[str, Tensor]:
-        """Scores from the gradient flow, over the whole training table."""
-        weights = state.masked()
-        flow = hessian_gradient(problem, weights, loss_gradients(problem, weights))
+        """Scores from the gradient flow."""
+
+        def evaluate(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
+            logits, _ = problem.evaluate(parameters, batch)
+            return logits, log_loss(logits / self.softening, batch[1])
+
+        soft, weights = replace(problem, evaluate=evaluate), state.masked()
+        flow = hessian_gradient(soft, weights, loss_gradients(soft, weights))
         return problem.layout.scores(scaled({n: w * flow[n] for n, w in state.prunable().items()}))
 
 
