@@ -60,6 +60,11 @@ def at_one_tolerance(results: Results) -> pd.DataFrame:
     return frame[frame["tolerance"].isna() | np.isclose(frame["tolerance"], TOLERANCE)]
 
 
+def pruning(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the dense classifiers."""
+    return frame[frame["sparsity"] > 0]
+
+
 # ----------------------------------------------------------------------------------- the tables
 
 
@@ -268,7 +273,7 @@ PAGE_FIGURES: dict[str, Callable[[Results], object]] = {
     **{
         f"sparsity_{table}_{sensitive}_{SHORT[constraint]}": (
             lambda r, at=(table, sensitive, constraint): figures.against_sparsity(
-                at_one_tolerance(r), *at
+                pruning(at_one_tolerance(r)), *at
             )
         )
         for table, sensitive in (("adult", "sex"), ("compas", "race"))

@@ -299,9 +299,15 @@ def against_sparsity(
                 markersize=5,
                 zorder=3 if method == "fairpruner" else 2,
             )
-            _band(ax, line["sparsity"], line[f"{value}_low"], line[f"{value}_high"], style.color)
         dense = frame[f"dense_{value}"].mean()
         handles.append(ax.axhline(dense, color="black", linestyle="--", lw=1.2, label="dense"))
+        # The axis is that of the means: one method that fails at some seeds has a band that would
+        # press all others together.
+        ax.set_ylim(ax.get_ylim())
+        for method in names:
+            line = means[means["method"] == method]
+            low, high = line[f"{value}_low"], line[f"{value}_high"]
+            _band(ax, line["sparsity"], low, high, look[method].color)
     floor = means[means["method"].isin(names)].groupby("sparsity")["noise_floor"].median()
     handles.append(
         axes[0, 1].fill_between(
