@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -189,8 +190,11 @@ def _key_of_training(
         own = {k: v for k, v in vars(layer).items() if k not in _REGISTRIES}
         try:
             kind = type(layer)
+            pickle.dumps(kind)
             layers.append((name, kind.__module__, kind.__qualname__, joblib.hash(own)))
-        except Exception:  # something that cannot be pickled: train without the memory
+        except Exception:
+            # Something that cannot be pickled, such as a class of a notebook in a process of its
+            # own, which has no such notebook: train without the memory.
             return None
     digest = hashlib.blake2b(digest_size=16)
     for part in (layers, fingerprint(X), str(device), torch.__version__, __version__):

@@ -186,6 +186,17 @@ def test_networks_of_skorch_are_not_kept(numbers, tmp_path, trainings):
     assert not list(tmp_path.rglob("*.pkl"))
 
 
+def test_a_network_whose_class_is_not_to_be_found_is_trained_each_time(
+    numbers, tmp_path, trainings
+):
+    # As in another process, for a class of the notebook that started it.
+    X, y, s = numbers
+    stranger = type("Stranger", (Mlp,), {})
+    for n in (1, 2):
+        quick(tmp_path, estimator=stranger).fit(X, y, sensitive_features=s)
+        assert len(trainings) == n
+
+
 def test_a_memory_of_joblib_works_as_a_path_does(numbers, tmp_path, trainings):
     X, y, s = numbers
     memory = joblib.Memory(str(tmp_path), verbose=0)
