@@ -18,12 +18,11 @@ from pathlib import Path
 
 import joblib
 import pandas as pd
-import torch
+from comparison_networks import DeepPerceptron, Perceptron, WidePerceptron
 from comparison_page import FAIR, FOLDER, make_page, read_one
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from torch import nn
 
 from fairprune_sk import BilevelSolver, FairPruner, benchmark
 from fairprune_sk.benchmarks import METHODS, Method
@@ -56,40 +55,6 @@ VARIANTS = {
     "two batches": FairPruner(solver=BilevelSolver(upper_batch="previous")),
 }
 INITIALISATIONS = {name: FairPruner(solver=BilevelSolver(importance=name)) for name in IMPORTANCES}
-
-
-class Perceptron(nn.Module):
-    """A plain network on an encoded matrix, of any size."""
-
-    hidden: tuple[int, ...] = (256, 128)
-
-    def __init__(self, n_features: int):
-        super().__init__()
-        sizes = [n_features, *self.hidden]
-        layers = [
-            layer
-            for n_in, n_out in zip(sizes, sizes[1:], strict=False)
-            for layer in (nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(0.2))
-        ]
-        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
-
-    def forward(self, X: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n, 1)."""
-        return self.layers(X)
-
-
-class WidePerceptron(Perceptron):
-    """Three layers of 512."""
-
-    hidden = (512, 512, 512)
-
-
-class DeepPerceptron(Perceptron):
-    """Six layers of 256."""
-
-    hidden = (256,) * 6
-
-
 NETWORKS = {
     f"{kind.__name__} {kind.hidden}": make_pipeline(MatrixEncoder(), FairPruner(kind))
     for kind in (Perceptron, WidePerceptron, DeepPerceptron)
@@ -140,7 +105,8 @@ def unaware(**where: object) -> None:
 def series(**where: object) -> None:
     """Accuracy and gap against sparsity, up to 0.98."""
     methods = ["fairpruner", *UNAWARE, *FAIR]
-    benchmark(methods, ["compas"], sparsities=SERIES, sensitive=MAIN, **{"seeds": 3, **where})
+    only = {"compas": MAIN["compas"]}
+    benchmark(methods, ["compas"], sparsities=SERIES, sensitive=only, **{"seeds": 3, **where})
 
 
 def ablation(**where: object) -> None:
@@ -166,7 +132,8 @@ def iterations(**where: object) -> None:
     }
     for table in TABLES:
         methods = budgets(["fairpruner", "prune_then_fair", "fair_then_prune"], epochs, table)
-        benchmark(methods, [table], sensitive=MAIN, **{"seeds": 3, **where})
+        only = {table: MAIN[table]}
+        benchmark(methods, [table], sensitive=only, **{"seeds": 3, **where})
 
 
 def convergence(results: Path, folder: Path, memory: Path, n_jobs: int, seeds: int = 5) -> None:

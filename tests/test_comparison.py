@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fairprune_sk import benchmark
+from fairprune_sk.benchmarks import runner
 from fairprune_sk.benchmarks.statistics import checked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,15 +20,23 @@ PAGE = ROOT / "docs" / "comparison.md"
 FOLDER = ROOT / "docs" / "comparison"
 
 
-@pytest.fixture(scope="module")
-def page():
+needs_tables = pytest.mark.skipif(
+    not all((DATA / f"{name}.csv.gz").is_file() for name in ("adult", "compas")),
+    reason=f"needs the tables adult.csv.gz and compas.csv.gz in {DATA}",
+)
+
+
+def example(name):
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        import comparison_page
-
-        return comparison_page
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(ROOT / "examples"))
+
+
+@pytest.fixture(scope="module")
+def page():
+    return example("comparison_page")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +67,19 @@ def test_no_committed_fit_failed(results):
             assert not checked(frame)["failed"].any(), name
 
 
+@needs_tables
+def test_every_experiment_goes_on_from_the_committed_fits(results, tmp_path, monkeypatch):
+    # Which were made with the settings that the methods have now, or it would refuse.
+    monkeypatch.setattr(runner, "_run", lambda jobs, done, *others: done)
+    experiments = example("comparison").EXPERIMENTS
+    for name in experiments.keys() - {"convergence", "line"}:  # no runs of the benchmark
+        path = tmp_path / f"{name}.parquet"
+        results[name].to_parquet(path)
+        experiments[name](results=path, folder=DATA, memory=tmp_path, n_jobs=1)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (DATA / "compas.csv.gz").is_file(), reason=f"needs the table {DATA / 'compas.csv.gz'}"
-)
+@needs_tables
 def test_a_slice_of_the_comparison_comes_out_again(results):
     where = {"table": "compas", "sensitive": "race", "constraint": "equalized_odds"}
     where |= {"sparsity": 0.9, "seed": 0}
