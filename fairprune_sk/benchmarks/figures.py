@@ -217,8 +217,8 @@ def _over_seeds(frame: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
 
 
-def _band(ax: Axes, x: Any, low: Any, high: Any, color: str) -> None:
-    ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+def _band(ax: Axes, x: Any, low: Any, high: Any, color: str, alpha: float = 0.15) -> None:
+    ax.fill_between(x, low, high, color=color, alpha=alpha, linewidth=0)
 
 
 def _errorbars(point: Any, name: str) -> list[list[float]] | None:
@@ -301,13 +301,16 @@ def against_sparsity(
             )
         dense = frame[f"dense_{value}"].mean()
         handles.append(ax.axhline(dense, color="black", linestyle="--", lw=1.2, label="dense"))
+        # Many bands over each other would hide the lines: those of the others are fainter then.
+        faint = min(0.15, 0.4 / len(names))
         # The axis is that of the means: one method that fails at some seeds has a band that would
         # press all others together.
         ax.set_ylim(ax.get_ylim())
         for method in names:
             line = means[means["method"] == method]
             low, high = line[f"{value}_low"], line[f"{value}_high"]
-            _band(ax, line["sparsity"], low, high, look[method].color)
+            alpha = 0.15 if method == "fairpruner" else faint
+            _band(ax, line["sparsity"], low, high, look[method].color, alpha)
     floor = means[means["method"].isin(names)].groupby("sparsity")["noise_floor"].median()
     handles.append(
         axes[0, 1].fill_between(
