@@ -422,7 +422,7 @@ class FairPruner(
             encoder, seen = None, X
             if self.estimator is None:
                 if len(y) <= MERGED_ROWS:
-                    kept = [] if cell is None else [*cell.numpy().T]
+                    kept = [] if cell is None else list(cell.numpy().T)
                     if solver_of(self).needs_groups and group is not None:
                         kept.append(group)
                     index, weight = merge_repeated_rows(X, y, kept, weight)

@@ -283,6 +283,8 @@ def against_sparsity(
         means = means[~means["method"].map(is_dense) | (means["sparsity"] > 0)]
     names = [m for m in frame["method"].unique() if m != "dense"]
     look = styles(names)
+    # Many bands over each other would hide the lines: those of the others are fainter then.
+    faint = min(0.15, 0.4 / len(names))
     figure, axes = _figure(1, 2, sharex=True)
     handles: list[Any] = []
     for ax, value in zip(axes[0], ("accuracy", "gap"), strict=True):
@@ -301,8 +303,6 @@ def against_sparsity(
             )
         dense = frame[f"dense_{value}"].mean()
         handles.append(ax.axhline(dense, color="black", linestyle="--", lw=1.2, label="dense"))
-        # Many bands over each other would hide the lines: those of the others are fainter then.
-        faint = min(0.15, 0.4 / len(names))
         # The axis is that of the means: one method that fails at some seeds has a band that would
         # press all others together.
         ax.set_ylim(ax.get_ylim())

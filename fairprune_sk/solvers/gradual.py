@@ -15,7 +15,7 @@ class Gradual(Solver):
 
     @property
     def needs_groups(self) -> bool:
-        """Both of these do."""
+        """FairGRAPE and Balancing Act do; one that does not has to say so."""
         return True
 
     def __post_init__(self) -> None:

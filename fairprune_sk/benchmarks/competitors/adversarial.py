@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from fairlearn.adversarial import AdversarialFairnessClassifier
 from fairlearn.adversarial._pytorch_engine import PytorchEngine
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairprune_sk.benchmarks.competitors.base import Competitor
 from fairprune_sk.benchmarks.competitors.families import MatrixEncoder
-from fairprune_sk.benchmarks.competitors.inputs import SEEDS, checked_table
+from fairprune_sk.benchmarks.competitors.inputs import SEEDS
 from fairprune_sk.training import seeded
 
 # The adversary must keep up with the predictor.
@@ -201,6 +200,4 @@ class Adversarial(Competitor):
         -------
         ndarray of shape (n,)
         """
-        check_is_fitted(self)
-        encoded = self.encoder_.transform(checked_table(self, X, reset=False))
-        return self.classes_[self.adversarial_.predict(encoded).astype(int)]
+        return self.classes_[self.adversarial_.predict(self._encoded(X)).astype(int)]

@@ -6,14 +6,19 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from fairlearn.reductions import DemographicParity, EqualizedOdds
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from fairprune_sk.benchmarks.competitors.families import BASES
 from fairprune_sk.benchmarks.competitors.inputs import SEEDS, checked_labels, checked_table
 from fairprune_sk.groups import group_codes, group_name, sensitive_frame
 
-CONSTRAINTS = ("equalized_odds", "demographic_parity")
+MOMENTS = {"equalized_odds": EqualizedOdds, "demographic_parity": DemographicParity}
+"""What fairlearn calls them."""
+
+CONSTRAINTS = tuple(MOMENTS)
 """What every fair competitor can hold between groups."""
 
 
@@ -50,6 +55,11 @@ class Competitor(ClassifierMixin, BaseEstimator):
             )
         codes, groups = group_codes(sensitive_frame(sensitive_features, n_rows))
         return np.array([group_name(group) for group in groups], dtype=str)[codes]
+
+    def _encoded(self, X: Any) -> np.ndarray:
+        """Rows to predict, as the classifiers below read them."""
+        check_is_fitted(self)
+        return self.encoder_.transform(checked_table(self, X, reset=False))
 
 
 def check_parameters(estimator: Any) -> None:

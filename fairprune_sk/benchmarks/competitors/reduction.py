@@ -8,14 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from fairlearn.reductions import DemographicParity, EqualizedOdds, ExponentiatedGradient
-from sklearn.utils.validation import check_is_fitted
+from fairlearn.reductions import ExponentiatedGradient
 
-from fairprune_sk.benchmarks.competitors.base import Competitor
+from fairprune_sk.benchmarks.competitors.base import MOMENTS, Competitor
 from fairprune_sk.benchmarks.competitors.families import fit_encoder
-from fairprune_sk.benchmarks.competitors.inputs import checked_table
-
-_MOMENTS = {"equalized_odds": EqualizedOdds, "demographic_parity": DemographicParity}
 
 
 class Reduction(Competitor):
@@ -102,7 +98,7 @@ class Reduction(Competitor):
             max_iter = 10 if self.base == "mlp" else 50
         self.reduction_ = ExponentiatedGradient(
             classifier,
-            _MOMENTS[self.constraint](difference_bound=self.tolerance / 2),
+            MOMENTS[self.constraint](difference_bound=self.tolerance / 2),
             max_iter=max_iter,
         )
         with _fairlearn():
@@ -122,9 +118,7 @@ class Reduction(Competitor):
         -------
         ndarray of shape (n,)
         """
-        check_is_fitted(self)
-        encoded = self.encoder_.transform(checked_table(self, X, reset=False))
-        return self.classes_[self.reduction_.predict(encoded, random_state=self._seed)]
+        return self.classes_[self.reduction_.predict(self._encoded(X), random_state=self._seed)]
 
 
 @contextmanager

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 from fairlearn.postprocessing import ThresholdOptimizer
-from sklearn.utils.validation import check_is_fitted
 
 from fairprune_sk.benchmarks.competitors.base import Competitor
 from fairprune_sk.benchmarks.competitors.families import fit_encoder
-from fairprune_sk.benchmarks.competitors.inputs import checked_table
 
 
 class Thresholds(Competitor):
@@ -108,16 +106,14 @@ class Thresholds(Competitor):
         -------
         ndarray of shape (n,)
         """
-        check_is_fitted(self)
-        X = checked_table(self, X, reset=False)
-        groups = self._groups(sensitive_features, len(X))
+        encoded = self._encoded(X)
+        groups = self._groups(sensitive_features, len(encoded))
         unknown = sorted(set(groups.tolist()) - set(self.groups_.tolist()))
         if unknown:
             raise ValueError(
                 f"Got sensitive_features with groups {unknown} that have no threshold, but "
                 f"expected those of fit: {self.groups_.tolist()}."
             )
-        encoded = self.encoder_.transform(X)
         positive = self.thresholds_.predict(
             encoded, sensitive_features=groups, random_state=self._seed
         )

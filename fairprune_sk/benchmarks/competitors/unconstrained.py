@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from fairprune_sk.benchmarks.competitors.base import Competitor
 from fairprune_sk.benchmarks.competitors.families import fit_encoder
-from fairprune_sk.benchmarks.competitors.inputs import checked_table
 
 
 class Unconstrained(Competitor):
@@ -74,9 +72,7 @@ class Unconstrained(Competitor):
         -------
         ndarray of shape (n, 2)
         """
-        check_is_fitted(self)
-        X = checked_table(self, X, reset=False)
-        return self.classifier_.predict_proba(self.encoder_.transform(X))
+        return self.classifier_.predict_proba(self._encoded(X))
 
     def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
         """Predicted labels.
