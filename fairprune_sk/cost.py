@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from fairprune_sk.batch import on_device
 from fairprune_sk.calls import evaluating, forward
 from fairprune_sk.data import compressed, network_tensors
 from fairprune_sk.export import example_inputs
 from fairprune_sk.outputs import device_of
 from fairprune_sk.pruner import FairPruner
-from fairprune_sk.training import on_device, plain
+from fairprune_sk.training import plain
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,23 +22,11 @@ from skorch.history import History
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from fairprune_sk.batch import Batch, fingerprint, log_loss, on_device, streams, take, writable
 from fairprune_sk.calls import evaluating, forward, main_output
 from fairprune_sk.outputs import class_logits, device_of
-from fairprune_sk.training import (
-    BinaryNet,
-    MulticlassNet,
-    ResidentIterator,
-    ResidentTable,
-    fingerprint,
-    log_loss,
-    on_device,
-    plain,
-    streams,
-    take,
-    train,
-    weighted_loss,
-    writable,
-)
+from fairprune_sk.resident import ResidentIterator, ResidentTable
+from fairprune_sk.training import BinaryNet, MulticlassNet, plain, train, weighted_loss
 
 
 def check_estimator(
@@ -136,10 +124,8 @@ def fit_dense(
         lr=2e-3,
         max_epochs=epochs,
         batch_size=batch_size,
-        dataset=ResidentTable,
         iterator_train=ResidentIterator,
         iterator_train__shuffle=True,
-        iterator_valid=ResidentIterator,
         train_split=None,
         callbacks=[("lr_schedule", schedule)],
         device=device,
@@ -219,7 +205,7 @@ def _fit_dense(key: str, network: Any, X: Any, args: tuple) -> tuple[NeuralNet, 
 
 def objective_loss(
     net: NeuralNet, probabilities: bool, device: torch.device
-) -> Callable[[Tensor, dict[str, Tensor]], Tensor]:
+) -> Callable[[Any, Batch], Tensor]:
     """Loss of the pruning phase: that of the net whose module is pruned.
 
     Parameters
@@ -233,11 +219,10 @@ def objective_loss(
     Returns
     -------
     callable
-        From the module's output (all of several) and the rows' columns ("y", "sample_weight") to
-        the mean loss.
+        From the module's output (all of several) and the batch to the mean loss.
     """
     if isinstance(net, (BinaryNet, MulticlassNet)):
-        return lambda output, columns: log_loss(class_logits(output, probabilities), columns)
+        return lambda output, batch: log_loss(class_logits(output, probabilities), batch)
     # A net of its own, with the criterion on the device, and a batch for what `get_loss` may
     # record: the user's net stays as it is.
     own = object.__new__(type(net))
@@ -249,16 +234,14 @@ def objective_loss(
     own.history.new_batch()
     binary = isinstance(net, NeuralNetBinaryClassifier)
 
-    def loss(output: Any, columns: dict[str, Tensor]) -> Tensor:
-        y = columns["y"]
+    def loss(output: Any, batch: Batch) -> Tensor:
+        y = batch.y
         if binary:
             flat = main_output(output).reshape(-1)
             output = (flat, *output[1:]) if isinstance(output, tuple) else flat
             y = y.to(flat.dtype)
-        if "sample_weight" in columns:
-            return weighted_loss(
-                own, own.get_loss, output, y, columns["sample_weight"], training=True
-            )
+        if batch.weight is not None:
+            return weighted_loss(own, own.get_loss, output, y, batch.weight, training=True)
         return own.get_loss(output, y, training=True)
 
     return loss

@@ -203,7 +203,7 @@ def example_inputs(pruner: FairPruner, X: Any, n_rows: int) -> Any:
     """
     if X is not None:
         table = pruner._table(_first_rows(X, n_rows))
-        return table.rows(torch.arange(n_rows) % len(table))[0]
+        return table.take(torch.arange(n_rows) % len(table)).X
     draws, encoder = np.random.default_rng(0), pruner.encoder_
     if encoder is not None:
         columns = [draws.uniform(edges[0], edges[-1], n_rows) for edges in encoder.edges_]

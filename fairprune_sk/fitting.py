@@ -11,6 +11,7 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.calls import forward
 from fairprune_sk.constraints import Cells, cell_bound, hard_outcome
 from fairprune_sk.dense import objective_loss
@@ -20,8 +21,8 @@ from fairprune_sk.granularity import GRANULARITIES, Granularity, Layout, prunabl
 from fairprune_sk.outputs import class_logits
 from fairprune_sk.pruning import Candidate, PruningNet
 from fairprune_sk.requirement import Requirement
+from fairprune_sk.resident import ResidentIterator, ResidentTable
 from fairprune_sk.solvers import SOLVERS, Problem, Solver, Start
-from fairprune_sk.training import ResidentIterator, ResidentTable
 
 # A pruned network that predicts a class for less than this share of the rows for which the dense
 # one does has bought its small gap by hardly predicting it.
@@ -179,10 +180,9 @@ def pruning_net(
         gap_method = requirement.gap_method
     loss = objective_loss(dense, probabilities, table.device)
 
-    def evaluate(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
-        X, columns = batch
-        output = forward(module, X, parameters)
-        return class_logits(output, probabilities), loss(output, columns)
+    def evaluate(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        output = forward(module, batch.X, parameters)
+        return class_logits(output, probabilities), loss(output, batch)
 
     return PruningNet(
         module,
@@ -213,7 +213,7 @@ def pruning_net(
 
 def dense_outcomes(logits: Tensor, table: ResidentTable, cells: Cells) -> Tensor:
     """Outcomes of the dense network that a constraint counts, shape (n, n_outcomes)."""
-    return hard_outcome(cells.outcome_logits(logits.to(table.device), table.columns["y"]))
+    return hard_outcome(cells.outcome_logits(logits.to(table.device), table.rows.y))
 
 
 def warn_about(

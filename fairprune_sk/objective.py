@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.constraints import (
     Cells,
     CellSums,
@@ -102,7 +103,7 @@ class FairnessTerm:
         return FairnessState(multipliers, CellSums(zeros, like.new_zeros(self.cells.n_cells)))
 
     def __call__(
-        self, state: FairnessState, logits: Tensor, columns: dict[str, Tensor]
+        self, state: FairnessState, logits: Tensor, batch: Batch
     ) -> tuple[Tensor, FairnessState]:
         """Fairness term of one batch, and the state after it.
 
@@ -110,10 +111,8 @@ class FairnessTerm:
         ----------
         state : FairnessState
         logits : Tensor of shape (..., n, n_columns)
-        columns : dict of Tensor
-            What is known of the rows: "y" of shape (n,), "cell" of shape (n, n_outcomes) and,
-            where there are any, "sample_weight" of shape (n,) and "reference" of shape
-            (n, n_outcomes), the outcomes of the dense network.
+        batch : Batch
+            With cells, and weights and outcomes of the dense network where there are any.
 
         Returns
         -------
@@ -122,11 +121,11 @@ class FairnessTerm:
         state : FairnessState
         """
         cells = self.cells
-        outcome_logits = cells.outcome_logits(logits, columns["y"])
-        soft = outcome_sums(cells, soft_outcome(outcome_logits, self.temperature), columns)
+        outcome_logits = cells.outcome_logits(logits, batch.y)
+        soft = outcome_sums(cells, soft_outcome(outcome_logits, self.temperature), batch)
         soft_difference = differences(soft, cells)
         with torch.no_grad():
-            running = self._running(state, outcome_logits, columns)
+            running = self._running(state, outcome_logits, batch)
             measured = differences(running, cells)
         # The value is the measured one, the gradient that of the soft rates.
         difference = measured + soft_difference - soft_difference.detach()
@@ -138,47 +137,44 @@ class FairnessTerm:
         step = self.multiplier_lr * self.weight * (measured.abs() - self.bound)
         return term, FairnessState((state.multipliers + step).clamp_min(0.0), running)
 
-    def watch(
-        self, state: FairnessState, logits: Tensor, columns: dict[str, Tensor]
-    ) -> FairnessState:
+    def watch(self, state: FairnessState, logits: Tensor, batch: Batch) -> FairnessState:
         """State after a batch that nobody constrains: rates are measured, multipliers stay.
 
         Parameters
         ----------
-        state, logits, columns
+        state, logits, batch
             As for a call.
 
         Returns
         -------
         FairnessState
         """
-        outcome_logits = self.cells.outcome_logits(logits, columns["y"])
-        return FairnessState(state.multipliers, self._running(state, outcome_logits, columns))
+        outcome_logits = self.cells.outcome_logits(logits, batch.y)
+        return FairnessState(state.multipliers, self._running(state, outcome_logits, batch))
 
-    def _running(
-        self, state: FairnessState, outcome_logits: Tensor, columns: dict[str, Tensor]
-    ) -> CellSums:
-        hard = outcome_sums(self.cells, hard_outcome(outcome_logits), columns)
+    def _running(self, state: FairnessState, outcome_logits: Tensor, batch: Batch) -> CellSums:
+        hard = outcome_sums(self.cells, hard_outcome(outcome_logits), batch)
         return CellSums(
             state.running.outcome * self.memory + hard.outcome,
             state.running.weight * self.memory + hard.weight,
         )
 
 
-def outcome_sums(cells: Cells, outcome: Tensor, columns: dict[str, Tensor]) -> CellSums:
+def outcome_sums(cells: Cells, outcome: Tensor, batch: Batch) -> CellSums:
     """Sum the outcomes of a batch in each cell, less those of the dense network where it counts.
 
     Parameters
     ----------
     cells : Cells
     outcome : Tensor of shape (..., n, n_outcomes)
-    columns : dict of Tensor
+    batch : Batch
         As for :class:`FairnessTerm`.
 
     Returns
     -------
     CellSums
     """
-    if "reference" in columns:
-        outcome = outcome - columns["reference"]
-    return cell_sums(outcome, columns["cell"], cells.n_cells, columns.get("sample_weight"))
+    assert batch.cell is not None
+    if batch.reference is not None:
+        outcome = outcome - batch.reference
+    return cell_sums(outcome, batch.cell, cells.n_cells, batch.weight)

@@ -9,14 +9,10 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from fairprune_sk.batch import Batch, on_device, take
 from fairprune_sk.calls import evaluating, forward, main_output
-from fairprune_sk.training import (
-    ResidentIterator,
-    ResidentTable,
-    on_device,
-    plain,
-    take,
-)
+from fairprune_sk.resident import ResidentIterator, ResidentTable
+from fairprune_sk.training import plain
 
 # A few rows go through other kernels (a single one is a matrix times a vector), with other
 # rounding: they are evaluated together with copies, so that a row's prediction does not depend
@@ -46,7 +42,7 @@ def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
     if not isinstance(criterion, nn.NLLLoss):
         return False
     module = plain(net.module_)
-    X, _ = table.rows(slice(0, FEWEST_ROWS))
+    X = table.take(slice(0, FEWEST_ROWS)).X
     with evaluating(module):
         output = main_output(forward(module, on_device(X, device_of(module))))
     return bool((output >= 0).all())
@@ -104,11 +100,11 @@ def _over(table: ResidentTable, module: nn.Module, function: Callable[[Any], Ten
     """Apply a function of a module to a table, batch by batch."""
     device, n = device_of(module), len(table)
     if n < FEWEST_ROWS:
-        X, _ = table.rows(slice(None))
-        table = ResidentTable(take(X, torch.arange(FEWEST_ROWS) % n))
+        X = table.take(slice(None)).X
+        table = ResidentTable(Batch(take(X, torch.arange(FEWEST_ROWS) % n)))
     with evaluating(module):
         batches = ResidentIterator(table, table.evaluation_rows)
-        parts = [function(on_device(X, device)).cpu() for X, _ in batches]
+        parts = [function(on_device(batch.X, device)).cpu() for batch in batches]
     return torch.cat(parts)[:n]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from operator import attrgetter
 from typing import Any
@@ -28,6 +29,7 @@ from skorch import NeuralNet
 from skorch.dataset import get_len
 from torch import Tensor, nn
 
+from fairprune_sk.batch import Batch, fingerprint, on_device, streams, take
 from fairprune_sk.callbacks import EpochTasks
 from fairprune_sk.compaction import compact, reached_sparsity, read_columns, shrink
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
@@ -49,18 +51,9 @@ from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import gives_probabilities, has_hidden, hidden, last_hidden, logits
 from fairprune_sk.pruning import outcome_totals
 from fairprune_sk.requirement import requirement_of
+from fairprune_sk.resident import ResidentTable, table_of
 from fairprune_sk.solvers import SOLVERS, Solver, Start
-from fairprune_sk.training import (
-    ResidentTable,
-    fingerprint,
-    on_device,
-    plain,
-    seeded,
-    streams,
-    table_of,
-    take,
-    train,
-)
+from fairprune_sk.training import plain, seeded, train
 from fairprune_sk.validation import (
     check_cells,
     check_groups,
@@ -461,12 +454,14 @@ class FairPruner(
             initial = copy.deepcopy(module.state_dict()) if own else None
             weight = None if weight is None else weight.astype(np.float32)
             table = table_of(
-                X,
+                Batch(
+                    X,
+                    torch.from_numpy(y),
+                    None if weight is None else torch.from_numpy(weight),
+                    cell,
+                    None if cell is None or group is None else torch.from_numpy(group),
+                ),
                 device,
-                on_device(y, device),
-                sample_weight=None if weight is None else on_device(weight, device),
-                cell=None if cell is None else cell.to(device),
-                group=None if cell is None else on_device(group, device),
             )
 
             def tasks(name: str, fitted: Any = None) -> EpochTasks | None:
@@ -485,7 +480,8 @@ class FairPruner(
             if cells is not None:
                 cells = cells.to(device)
                 if cells.constraint.relative_to_dense:
-                    table.columns["reference"] = dense_outcomes(dense_logits, table, cells)
+                    reference = dense_outcomes(dense_logits, table, cells)
+                    table.rows = replace(table.rows, reference=reference)
             start = None
             if warm:
                 start = Start(self.sparsity_, self._last_multipliers(conditions, groups))
@@ -509,11 +505,11 @@ class FairPruner(
 
             net = train(net, table, callback=tasks("pruning", predicting))
             best = net.finish(table)
-        n, _, *dense_rates = outcome_totals(dense_logits.to(device), table.columns).tolist()
+        n, _, *dense_rates = outcome_totals(dense_logits.to(device), table.rows).tolist()
         warn_about(best, requirement, [rows / n for rows in dense_rates], classes)
         network = compact(net.module_, net.state_.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
-        rows, _ = table.rows(few)
+        rows = table.take(few).X
         if layout.cuts:
             network = shrink(network, rows)
         support = self._support(network, rows, encoder)
@@ -605,7 +601,7 @@ class FairPruner(
         X = check_X(self, X, reset=False)
         if self.encoder_ is not None:
             X = self.encoder_.transform(X)
-        return table_of(X, torch.device("cpu"))
+        return table_of(Batch(X), torch.device("cpu"))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits; positive where the positive class of two is predicted.

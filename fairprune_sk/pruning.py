@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CellSums, class_columns, gap, hard_outcome, margins
 from fairprune_sk.objective import outcome_sums
+from fairprune_sk.resident import ResidentIterator, ResidentTable
 from fairprune_sk.solvers import Problem, Solver
-from fairprune_sk.training import DeferredLosses, ResidentIterator, ResidentTable
+from fairprune_sk.training import DeferredLosses
 
 CANDIDATES_FROM = 0.75
 """Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
@@ -86,7 +88,6 @@ class PruningNet(DeferredLosses):
         super().__init__(
             module,
             criterion=nn.Identity,
-            dataset=ResidentTable,
             iterator_train=ResidentIterator,
             iterator_train__shuffle=True,
             train_split=None,
@@ -144,17 +145,18 @@ class PruningNet(DeferredLosses):
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """One step of both levels."""
+        _, rows = batch  # skorch's pair
         self._set_training(True)
         if not self.solver.settled(self.progress):
             # The masks of the end of the step, so that even a single step reaches the sparsity.
             self.state_ = self.solver.move(
                 self.problem, self.state_, (self.step_ + 1) / self.n_steps_
             )
-        self.state_, step = self.solver.gradients(self.problem, self.state_, batch, self.progress)
+        self.state_, step = self.solver.gradients(self.problem, self.state_, rows, self.progress)
         self.notify(
             "on_grad_computed",
             named_parameters=self.state_.weights.items(),
-            batch=(batch[0], batch[1]["y"]),
+            batch=(rows.X, rows.y),
             training=True,
         )
         self.solver.step(self.state_)
@@ -218,14 +220,13 @@ def measure(
     sums: CellSums | None = None
     with torch.no_grad():
         for batch in ResidentIterator(table, table.evaluation_rows):
-            _, columns = batch
             logits, _ = problem.evaluate(parameters, batch)
-            part = outcome_totals(logits, columns)
+            part = outcome_totals(logits, batch)
             totals = part if totals is None else totals + part
             if problem.fairness is not None:
                 cells = problem.fairness.cells
-                outcome = hard_outcome(cells.outcome_logits(logits, columns["y"]))
-                parts = outcome_sums(cells, outcome, columns)
+                outcome = hard_outcome(cells.outcome_logits(logits, batch.y))
+                parts = outcome_sums(cells, outcome, batch)
                 sums = parts if sums is None else CellSums(*map(torch.add, sums, parts))
     assert totals is not None
     measured = 0.0
@@ -235,22 +236,23 @@ def measure(
     return correct / n, [rows / n for rows in selected], measured
 
 
-def outcome_totals(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
+def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
     """Count rows, right predictions, and predictions of each column, by weight.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_columns)
-    columns : dict of Tensor
-        "y" and, where there are any, "sample_weight".
+    batch : Batch
 
     Returns
     -------
     Tensor of shape (2 + n_columns,), float64
     """
     predicted = hard_outcome(margins(logits))
-    is_class = class_columns(columns["y"], logits.shape[1])
+    is_class = class_columns(batch.y, logits.shape[1])
     right = (predicted == is_class).all(-1)
-    weight = columns.get("sample_weight", torch.ones_like(right, dtype=logits.dtype))
+    weight = batch.weight
+    if weight is None:
+        weight = torch.ones_like(right, dtype=logits.dtype)
     counts = torch.column_stack([torch.ones_like(weight), right, predicted])
     return (counts.double() * weight.unsqueeze(-1)).sum(0)

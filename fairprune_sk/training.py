@@ -1,16 +1,12 @@
-"""skorch's training loop, with tensors that stay on the device: both phases run through here."""
+"""skorch's training loop, without a wait for the device: both phases run through here."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 import signal
 import threading
 import traceback
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,14 +14,11 @@ import numpy as np
 import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback
-from skorch.dataset import Dataset, get_len
+from skorch.dataset import Dataset
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from fairprune_sk.batch import log_loss
 from fairprune_sk.calls import main_output
-
-# Rows that are evaluated together, few enough for the cache of a processor.
-EVALUATION_ROWS = 2048
 
 
 @contextmanager
@@ -48,181 +41,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(python_state)
 
 
-def streams(X: Any) -> bool:
-    """Whether X decodes its rows when they are asked for, as ``images.ImageFiles`` does."""
-    return callable(getattr(X, "read", None))
-
-
-def fingerprint(X: Any) -> str:
-    """Digest of what a network reads, to know a table again."""
-    digest = hashlib.blake2b(digest_size=16)
-    if streams(X):  # which files, not what is in them
-        return hashlib.blake2b(repr((X.shape, [*X.files])).encode(), digest_size=16).hexdigest()
-    for array in X.values() if isinstance(X, Mapping) else [X]:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def on_device(X: Any, device: torch.device) -> Any:
-    """Move an array, or a dict of arrays, to a device as tensors of the same layout."""
-    if streams(X):
-        X = X.read()
-    if isinstance(X, Mapping):
-        return {name: on_device(value, device) for name, value in X.items()}
-    if isinstance(X, np.ndarray):
-        X = torch.from_numpy(writable(np.ascontiguousarray(X)))
-    return X.to(device)
-
-
-def writable(X: Any) -> Any:
-    """Copy an array, or what a dict holds of them, that must not be written.
-
-    torch shares memory with arrays, and warns of those. DataFrames give them, and memory maps.
-    """
-    if isinstance(X, Mapping):
-        return {name: writable(value) for name, value in X.items()}
-    return X if X.flags.writeable else X.copy()
-
-
-def take(X: Any, index: Any) -> Any:
-    """Rows of a tensor, or of a dict of tensors."""
-    if isinstance(X, Mapping):
-        return {name: value[index] for name, value in X.items()}
-    return X[index]
-
-
-class ResidentTable(torch.utils.data.Dataset):
-    """A table whose columns are tensors on one device.
-
-    Parameters
-    ----------
-    X : Tensor of shape (n, ...), or dict of them
-        What the network reads.
-    **columns : Tensor of shape (n, ...) or None
-        What else is known of the rows: "y", the class codes; "sample_weight", with a mean of 1;
-        "cell", the cells of the fairness constraint; "reference", the outcomes of the dense
-        network. Those that are None are left out.
-    """
-
-    # Rows that are evaluated together, few enough for the cache of a processor.
-    evaluation_rows = EVALUATION_ROWS
-
-    def __init__(self, X: Any, y: Any = None, **columns: Tensor | None):
-        self.X = X
-        self.y = y
-        known = {"y": y, **columns}
-        self.columns = {name: column for name, column in known.items() if column is not None}
-
-    def __len__(self) -> int:
-        return get_len(self.X)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the table is."""
-        return next(iter(self.X.values())).device if isinstance(self.X, Mapping) else self.X.device
-
-    def rows(self, index: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Rows as skorch's (X, y) pair, where y holds all that is known of the rows."""
-        return take(self.X, index), {name: c[index] for name, c in self.columns.items()}
-
-    __getitem__ = rows
-
-    def batches(self, indices: Iterable[Any]) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-        """Rows of several indices, one after the other."""
-        return map(self.rows, indices)
-
-
-class StreamedTable(ResidentTable):
-    """A table whose X stays on disk, and whose other columns are tensors on one device.
-
-    Parameters
-    ----------
-    X : ImageFiles, or another object with ``shape``, ``read()`` and rows by index
-    device : torch.device
-    y, **columns
-        As for :class:`ResidentTable`.
-    """
-
-    n_threads = min(8, os.cpu_count() or 1)
-    evaluation_rows = 256
-
-    def __init__(self, X: Any, device: torch.device, y: Any = None, **columns: Tensor | None):
-        super().__init__(X, y, **columns)
-        self._device = device
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches go."""
-        return self._device
-
-    def rows(self, index: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Rows as skorch's (X, y) pair; only theirs are read."""
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            return self._rows(index, pool)
-
-    def _rows(self, index: Any, pool: ThreadPoolExecutor) -> tuple[Any, dict[str, Tensor]]:
-        X = self.X[index.cpu().numpy() if isinstance(index, Tensor) else index]
-        pixels = torch.empty(X.shape, pin_memory=self._device.type == "cuda")
-
-        def read(start: int) -> None:
-            pixels.numpy()[start : start + 32] = X[start : start + 32].read()
-
-        for _ in pool.map(read, range(0, len(X), 32)):
-            pass  # an error of a thread is raised here
-        X = pixels.to(self._device, non_blocking=True)
-        return X, {name: column[index] for name, column in self.columns.items()}
-
-    def batches(self, indices: Iterable[Any]) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-        """Rows of several indices; the next ones are decoded while the last ones are used."""
-        with ThreadPoolExecutor(self.n_threads) as pool, ThreadPoolExecutor(1) as ahead:
-            coming = deque[Future]()
-            for index in indices:
-                coming.append(ahead.submit(self._rows, index, pool))
-                if len(coming) == 2:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-
-    __getitem__ = rows
-
-
-def table_of(X: Any, device: torch.device, y: Any = None, **columns: Any) -> ResidentTable:
-    """Table of X: on the device as a whole, or streamed to it where X is read row by row."""
-    if streams(X):
-        return StreamedTable(X, device, y, **columns)
-    return ResidentTable(on_device(X, device), y, **columns)
-
-
-class ResidentIterator:
-    """Batches of a :class:`ResidentTable`: slices in order, or of a random permutation.
-
-    All batches of an epoch have the same size, up to one row: group rates, and steps of equal
-    length, want no small rest at the end.
-
-    Parameters
-    ----------
-    dataset : ResidentTable
-    batch_size : int
-        Largest size of a batch.
-    shuffle : bool
-    """
-
-    def __init__(self, dataset: ResidentTable, batch_size: int, shuffle: bool = False):
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-
-    def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-        n, n_batches = len(self.dataset), max(len(self), 1)
-        order = torch.randperm(n, device=self.dataset.device) if self.shuffle else None
-        bounds = [n * i // n_batches for i in range(n_batches + 1)]
-        parts = map(slice, bounds[:-1], bounds[1:])
-        yield from self.dataset.batches(parts if order is None else (order[p] for p in parts))
-
-
 class DeferredLosses(NeuralNet):
     """skorch's epoch without a wait for the device in every batch.
 
@@ -239,12 +57,13 @@ class DeferredLosses(NeuralNet):
             return
         first = len(self.history[-1]["batches"])
         losses, sizes = [], []
-        for X, y in iterator:
-            seen = X, (y["y"] if isinstance(y, Mapping) else y)
+        for batch in iterator:
+            seen = batch.X, batch.y
             self.notify("on_batch_begin", batch=seen, training=training)
-            step = step_fn((X, y), **fit_params)
+            # As skorch's pair of X and y, where y is all that is known of the rows.
+            step = step_fn((batch.X, batch), **fit_params)
             losses.append(step["loss"].detach())
-            sizes.append(get_len(X))
+            sizes.append(len(batch))
             self.notify("on_batch_end", batch=seen, training=training, **step)
         records = self.history[-1]["batches"][first:]
         for record, loss, size in zip(records, torch.stack(losses).tolist(), sizes, strict=True):
@@ -253,28 +72,9 @@ class DeferredLosses(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(sizes))
 
 
-def log_loss(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
-    """Mean cross-entropy of logits, weighted by the rows' sample weights.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n,), (n, 1) or (n, n_classes)
-    columns : dict of Tensor
-        "y" and, where there are any, "sample_weight".
-    """
-    y, weight = columns["y"], columns.get("sample_weight")
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        y = y.to(logits.dtype).view_as(logits)
-        weight = weight if weight is None else weight.view_as(logits)
-        return F.binary_cross_entropy_with_logits(logits, y, weight=weight)
-    if weight is None:
-        return F.cross_entropy(logits, y)
-    return (F.cross_entropy(logits, y, reduction="none") * weight).mean()
-
-
 class _ResidentLoss(DeferredLosses):
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        """Cross-entropy, weighted by the rows' sample weights."""
+        """Cross-entropy, weighted by the rows' sample weights; what skorch calls y is a Batch."""
         return log_loss(main_output(y_pred), y_true)
 
 

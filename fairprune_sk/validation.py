@@ -17,10 +17,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 from torch import Tensor
 
+from fairprune_sk.batch import streams
 from fairprune_sk.constraints import Cells, Constraint, cell_codes, class_columns
 from fairprune_sk.exceptions import SmallGroupWarning
 from fairprune_sk.groups import group_codes, group_name, sensitive_frame
-from fairprune_sk.training import streams
 
 # A group of this many times min_group_count rows without, say, a single positive is no accident
 # of a small sample: what to do about it is for the user to decide.

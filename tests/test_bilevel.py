@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
 from fairprune_sk.granularity import Unstructured
@@ -74,10 +75,10 @@ def make_problem(constrained=True, sparsity=0.5, n=256, seed=0):
     term = FairnessTerm(cells, 0.01, 1.0, 5.0, 0.1, 0.5, 0.0) if constrained else None
 
     def evaluate(z, batch):
-        logits = functional_call(module, z, (batch[0],))
-        return logits, F.binary_cross_entropy_with_logits(logits[:, 0], batch[1]["y"])
+        logits = functional_call(module, z, (batch.X,))
+        return logits, F.binary_cross_entropy_with_logits(logits[:, 0], batch.y)
 
-    batch = (X, {"y": y, "cell": cell_codes(constraint, class_columns(y, 1), group, 2)})
+    batch = Batch(X, y, cell=cell_codes(constraint, class_columns(y, 1), group, 2))
     layout = Unstructured().layout(module)
     problem = Problem(
         module, evaluate, term, layout, sparsity, n, lr=0.1, mask_lr=0.1, batches=lambda: [batch]

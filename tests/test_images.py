@@ -413,7 +413,7 @@ def test_without_pillow(load, request, monkeypatch):
 def test_fairpruner_streams_images_in_both_phases(tmp_path, monkeypatch):
     """A fit and its predictions read batches from disk, and never the whole folder at once."""
     from fairprune_sk import FairPruner, fairness_report
-    from fairprune_sk.training import StreamedTable
+    from fairprune_sk.resident import StreamedTable
 
     class Small(nn.Module):
         def __init__(self, n_outputs=1):
@@ -433,11 +433,11 @@ def test_fairpruner_streams_images_in_both_phases(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / names[-1])
     images = ImageFiles(tmp_path, names, image_size=16)
     sex = np.where(np.arange(600) % 3 == 0, "Female", "Male")
-    sizes, rows = [], StreamedTable._rows
+    sizes, rows = [], StreamedTable._take
     monkeypatch.setattr(
         StreamedTable,
-        "_rows",
-        lambda self, index, pool: (lambda part: sizes.append(len(part[0])) or part)(
+        "_take",
+        lambda self, index, pool: (lambda part: sizes.append(len(part)) or part)(
             rows(self, index, pool)
         ),
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
 from fairprune_sk.objective import FairnessTerm, augmented_lagrangian
 
@@ -46,8 +49,8 @@ def problem(bound, n=400, **kwargs):
         "memory": 0.0,
     } | kwargs
     term = FairnessTerm(cells, bound, **options)
-    columns = {"y": y, "cell": cell_codes(constraint, class_columns(y, 1), group, 2)}
-    return term, columns, group
+    cell = cell_codes(constraint, class_columns(y, 1), group, 2)
+    return term, Batch(torch.empty(n, 0), y, cell=cell), group
 
 
 def logit_columns(logits):
@@ -55,9 +58,9 @@ def logit_columns(logits):
 
 
 def test_value_is_the_hard_gap_and_gradient_the_soft_one():
-    term, columns, group = problem(None)
+    term, batch, group = problem(None)
     logits = (torch.randn(400) + group).requires_grad_()
-    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), columns)
+    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), batch)
     hard = (logits > 0).float()
     difference = hard[group == 1].mean() - hard[group == 0].mean()
     assert value.item() == pytest.approx(difference.abs().item(), abs=1e-6)
@@ -69,61 +72,61 @@ def test_value_is_the_hard_gap_and_gradient_the_soft_one():
 
 
 def test_multipliers_rise_with_a_violation_and_never_fall_below_zero():
-    term, columns, group = problem(0.05)
+    term, batch, group = problem(0.05)
     state = term.init(torch.zeros(1))
-    _, state = term(state, logit_columns(4.0 * group - 2.0), columns)
+    _, state = term(state, logit_columns(4.0 * group - 2.0), batch)
     torch.testing.assert_close(state.multipliers, torch.full((2,), 0.1 * (0.5 - 0.05)))
     for _ in range(50):
-        _, state = term(state, torch.ones(400, 1), columns)
+        _, state = term(state, torch.ones(400, 1), batch)
     assert (state.multipliers == 0).all()
 
 
 def test_within_the_bound_there_is_no_gradient():
-    term, columns, _ = problem(0.1)
+    term, batch, _ = problem(0.1)
     logits = torch.randn(400).requires_grad_()
     with torch.no_grad():  # equal rates in both groups
         logits[1::2] = logits[::2]
-    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), columns)
+    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), batch)
     value.backward()
     assert (logits.grad == 0).all()
 
 
 def test_averaging_over_batches_removes_the_upward_bias():
-    term, columns, _ = problem(None, memory=0.95)
+    term, batch, _ = problem(None, memory=0.95)
     state = term.init(torch.zeros(1))
     alone, averaged = [], []
     for _ in range(300):
         logits = torch.randn(400, 1)
-        alone.append(float(term(term.init(logits[0, :1]), logits, columns)[0]))
-        value, state = term(state, logits, columns)
+        alone.append(float(term(term.init(logits[0, :1]), logits, batch)[0]))
+        value, state = term(state, logits, batch)
         averaged.append(float(value))
     assert sum(averaged[100:]) / 200 < 0.5 * sum(alone[100:]) / 200
 
 
 def test_sample_weights_enter_the_rates():
-    term, columns, group = problem(None)
+    term, batch, group = problem(None)
     logits = torch.randn(400)
     repeats = torch.randint(1, 4, (400,))
-    columns["sample_weight"] = repeats.float()
-    weighted, _ = term(term.init(logits[:1]), logit_columns(logits), columns)
-    del columns["sample_weight"]
+    weighted, _ = term(
+        term.init(logits[:1]), logit_columns(logits), replace(batch, weight=repeats.float())
+    )
     repeated, _ = term(
         term.init(logits[:1]),
         logit_columns(logits.repeat_interleave(repeats)),
-        {name: column.repeat_interleave(repeats, 0) for name, column in columns.items()},
+        batch.take(torch.arange(400).repeat_interleave(repeats)),
     )
     torch.testing.assert_close(weighted, repeated)
 
 
 def test_outcomes_of_the_dense_network_are_taken_off():
-    term, columns, group = problem(None)
+    term, batch, group = problem(None)
     logits = (torch.randn(400) + group).requires_grad_()
-    columns["reference"] = (logits.detach() > 0).float().unsqueeze(-1)
-    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), columns)
+    batch = replace(batch, reference=(logits.detach() > 0).float().unsqueeze(-1))
+    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), batch)
     assert value.item() == 0.0  # as unequal as the dense network, and no more
 
 
 def test_multipliers_can_be_continued():
-    term, columns, _ = problem(0.05)
+    term, batch, _ = problem(0.05)
     state = term.init(torch.zeros(1), torch.tensor([0.3, 0.4]))
     assert state.multipliers.tolist() == pytest.approx([0.3, 0.4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 import fairprune_sk
 from fairprune_sk import BilevelSolver, FairPruner
+from fairprune_sk.batch import Batch
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
 from fairprune_sk.datasets import make_biased_classification
@@ -250,27 +252,22 @@ def make_problem(
     cells = Cells(notion, n_groups, torch.ones(n_groups * len(notion.events), dtype=torch.bool))
     term = FairnessTerm(cells, 0.01, 1.0, 5.0, 0.1, 0.5, 0.0)
     cell = cell_codes(notion, class_columns(y, 1), group, n_groups)
-    columns = {"y": y, "cell": cell, "group": group}
+    rows = Batch(X, y, cell=cell, group=group)
 
     def evaluate(z, batch):
-        logits = functional_call(module, z, (batch[0],))
-        return logits, F.binary_cross_entropy_with_logits(logits[:, 0], batch[1]["y"])
+        logits = functional_call(module, z, (batch.X,))
+        return logits, F.binary_cross_entropy_with_logits(logits[:, 0], batch.y)
 
     def batches():
         for start in range(0, n, batch_rows):
-            rows = slice(start, start + batch_rows)
-            yield X[rows], {key: column[rows] for key, column in columns.items()}
+            yield rows.take(slice(start, start + batch_rows))
 
     initial = {key: torch.randn_like(value) for key, value in module.state_dict().items()}
     layout = Unstructured().layout(module)
     problem = Problem(
         module, evaluate, term, layout, sparsity, n, 0.01, 0.01, batches, initial=initial
     )
-    return problem, (X, columns)
-
-
-def rows_of(batch, rows):
-    return batch[0][rows], {key: column[rows] for key, column in batch[1].items()}
+    return problem, rows
 
 
 def autograd(problem, batch, weights=None):
@@ -328,8 +325,8 @@ def test_random_pruning_depends_on_random_state_alone(loans):
 def test_loss_gradients_are_those_of_the_whole_table_or_of_one_group(group):
     problem, batch = make_problem(n_groups=3)
     ours = loss_gradients(problem, dict(problem.module.named_parameters()), group)
-    chosen = slice(None) if group is None else batch[1]["group"] == group
-    theirs = autograd(problem, rows_of(batch, chosen))
+    chosen = slice(None) if group is None else batch.group == group
+    theirs = autograd(problem, batch.take(chosen))
     for key, gradient in theirs.items():
         torch.testing.assert_close(ours[key], gradient)
 
@@ -362,7 +359,7 @@ def test_grasp_keeps_what_the_gradient_flow_lives_on(softening):
         z = {key: part.view_as(weights[key]) for key, part in zip(names, parts, strict=True)}
         logits = problem.evaluate(z, batch)[0][:, 0]
         # In units that float32 can tell apart; the ranking has none.
-        return softening * F.binary_cross_entropy_with_logits(logits / softening, batch[1]["y"])
+        return softening * F.binary_cross_entropy_with_logits(logits / softening, batch.y)
 
     flat = joint(weights, names)
     leaf = flat.clone().requires_grad_()
@@ -553,7 +550,7 @@ def bilevel_at_full_sparsity(problem, **switches):
 @pytest.mark.parametrize("levels", [("upper", "lower"), ("lower",), ()])
 def test_masks_can_learn_from_the_batch_before(levels):
     problem, batch = make_problem()
-    first, second = rows_of(batch, slice(0, 30)), rows_of(batch, slice(30, 60))
+    first, second = batch.take(slice(0, 30)), batch.take(slice(30, 60))
     solver, state = bilevel_at_full_sparsity(
         problem, upper_batch="previous", constrained_levels=levels
     )
@@ -567,7 +564,7 @@ def test_masks_can_learn_from_the_batch_before(levels):
     z = {key: value.requires_grad_() for key, value in state.masked().items()}
     logits, objective = problem.evaluate(z, first)
     if "upper" in levels:
-        objective = objective + problem.fairness(state.fairness, logits, first[1])[0]
+        objective = objective + problem.fairness(state.fairness, logits, first)[0]
     gradients = dict(zip(z, torch.autograd.grad(objective, list(z.values())), strict=True))
     expected = {
         key: mask_gradient(state.weights[key].detach(), mask, gradients[key], solver.gamma)
@@ -588,7 +585,7 @@ def test_another_batch_for_the_masks_changes_neither_weights_nor_multipliers():
             problem.module[2].bias.fill_(-3.0)
         solver, state = bilevel_at_full_sparsity(problem, upper_batch=choice)
         for rows in (slice(0, 30), slice(30, 60)):
-            state, _ = solver.gradients(problem, state, rows_of(batch, rows), 0.5)
+            state, _ = solver.gradients(problem, state, batch.take(rows), 0.5)
         states[choice] = state
     same, previous = states["same"], states["previous"]
     assert torch.equal(same.fairness.multipliers, previous.fairness.multipliers)
@@ -730,7 +727,7 @@ def test_fairgrape_keeps_what_the_greedy_algorithm_gives_to_each_group():
     weights = dict(problem.module.named_parameters())
     importance = []
     for group in range(3):
-        gradients = autograd(problem, rows_of(batch, batch[1]["group"] == group))
+        gradients = autograd(problem, batch.take(batch.group == group))
         squares = {key: (weights[key] * gradients[key]).square().detach() for key in weights}
         importance.append(joint(squares, ("0.weight", "2.weight")))
     order = greedy(torch.stack(importance))
@@ -824,46 +821,42 @@ def excess_term(bound=0.02):
     cells = Cells(notion, 2, torch.ones(2, dtype=torch.bool))
     term = BalancingAct(multiplier_lr=0.5).fairness_term(cells, bound, 1.0, n_batches=1)
     y, group = torch.ones(8), torch.arange(8) // 4
-    columns = {
-        "y": y,
-        "cell": cell_codes(notion, class_columns(y, 1), group, 2),
-        "reference": torch.ones(8, 1),
-    }
-    return term, columns
+    cell = cell_codes(notion, class_columns(y, 1), group, 2)
+    return term, Batch(torch.empty(8, 0), y, cell=cell, reference=torch.ones(8, 1))
 
 
 def test_multipliers_move_for_groups_beyond_the_bound_and_go_back_to_zero_within_it():
-    term, columns = excess_term()
+    term, batch = excess_term()
     assert isinstance(term, ExcessTerm) and term.memory == 0.0
     state = term.init(torch.zeros(1))
     # Two of the first group's four are lost, none of the other's: 1/2 against 1/4 of all.
     lost = torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
     for n_batches in (1, 2):
-        _, state = term(state, lost, columns)
+        _, state = term(state, lost, batch)
         expected = n_batches * 0.5 * (0.25 - 0.02)
         torch.testing.assert_close(state.multipliers, torch.tensor([expected, 0.0]))
-    _, state = term(state, lost.flip(0), columns)  # now it is the second group that lost more
+    _, state = term(state, lost.flip(0), batch)  # now it is the second group that lost more
     assert state.multipliers[0] == 0.0
     everyone = torch.ones(8, 1)
-    _, state = term(state, everyone, columns)
+    _, state = term(state, everyone, batch)
     assert (state.multipliers == 0.0).all()
 
 
 def test_a_loss_that_all_groups_share_is_no_excess():
-    term, columns = excess_term()
+    term, batch = excess_term()
     logits = torch.tensor([-1.0, 1.0, 1.0, 1.0] * 2)[:, None]
-    value, state = term(term.init(torch.zeros(1)), logits, columns)
+    value, state = term(term.init(torch.zeros(1)), logits, batch)
     assert value == 0.0 and (state.multipliers == 0.0).all()
 
 
 def test_the_term_lowers_the_loss_of_the_group_that_lost_too_much():
-    term, columns = excess_term()
+    term, batch = excess_term()
     logits = torch.tensor([-1.0, -0.5, 0.3, 1.0, 1.0, 2.0, 1.0, 1.5])[:, None].requires_grad_()
 
     def losses(logits):
-        return F.binary_cross_entropy_with_logits(logits[:, 0], columns["y"], reduction="none")
+        return F.binary_cross_entropy_with_logits(logits[:, 0], batch.y, reduction="none")
 
-    value, state = term(term.init(torch.zeros(1)), logits, columns)
+    value, state = term(term.init(torch.zeros(1)), logits, batch)
     expected = state.multipliers[0] * (losses(logits)[:4].mean() - losses(logits).mean())
     torch.testing.assert_close(value, expected)
     value.backward()
@@ -873,13 +866,14 @@ def test_the_term_lowers_the_loss_of_the_group_that_lost_too_much():
 
 
 def test_the_bound_is_on_the_excess_over_the_dense_network():
-    term, columns = excess_term(bound=0.3)
+    term, batch = excess_term(bound=0.3)
     lost = torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
-    _, state = term(term.init(torch.zeros(1)), lost, columns)
+    _, state = term(term.init(torch.zeros(1)), lost, batch)
     assert (state.multipliers == 0.0).all()  # 0.25 is within 0.3
-    term, columns = excess_term()
-    columns["reference"] = (lost > 0).float()  # dense was wrong there as well
-    _, state = term(term.init(torch.zeros(1)), lost, columns)
+    term, batch = excess_term()
+    # Dense was wrong there as well.
+    batch = dataclasses.replace(batch, reference=(lost > 0).float())
+    _, state = term(term.init(torch.zeros(1)), lost, batch)
     assert (state.multipliers == 0.0).all()
 
 

@@ -13,14 +13,9 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from fairprune_sk.training import (
-    BinaryNet,
-    DeferredLosses,
-    ResidentIterator,
-    ResidentTable,
-    seeded,
-    train,
-)
+from fairprune_sk.batch import Batch
+from fairprune_sk.resident import ResidentIterator, ResidentTable
+from fairprune_sk.training import BinaryNet, seeded, train
 
 
 def data(n=64):
@@ -60,27 +55,25 @@ def test_seeding_restores_the_generators_after_an_error():
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_batches_are_even_and_hold_every_row_once(n, batch_size, shuffle):
     X = torch.arange(n)[:, None].float()
-    table = ResidentTable(X, y=torch.zeros(n), cell=torch.arange(n))
+    table = ResidentTable(Batch(X, torch.zeros(n), cell=torch.arange(n)))
     batches = list(ResidentIterator(table, batch_size, shuffle))
-    sizes = [len(X) for X, _ in batches]
+    sizes = [len(batch) for batch in batches]
     assert len(batches) == len(ResidentIterator(table, batch_size)) and max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
-    rows = torch.cat([X[:, 0] for X, _ in batches])
+    rows = torch.cat([batch.X[:, 0] for batch in batches])
     assert torch.equal(rows.sort().values, X[:, 0])
-    for X, columns in batches:
-        assert torch.equal(X[:, 0].long(), columns["cell"])
-        assert columns.keys() == {"y", "cell"}
+    for batch in batches:
+        assert torch.equal(batch.X[:, 0].long(), batch.cell)
+        assert len(batch.y) == len(batch.X) and batch.weight is batch.group is None
 
 
 def test_deferred_losses_are_those_of_skorch():
-    class Deferred(DeferredLosses, NeuralNetBinaryClassifier):
-        pass
-
     X, y = data()
-    histories = []
-    for cls in (NeuralNetBinaryClassifier, Deferred):
-        net = small_net(cls, batch_size=16, train_split=None)
-        histories.append(net.fit(X, y).history)
+    net = small_net(BinaryNet, batch_size=16, iterator_train=ResidentIterator)
+    histories = [
+        small_net(batch_size=16).fit(X, y).history,
+        train(net, ResidentTable(Batch(X, y))).history,
+    ]
     for name in ("train_loss", "train_batch_count"):
         assert histories[0][:, name] == pytest.approx(histories[1][:, name])
     assert (
@@ -99,10 +92,10 @@ def test_train_gives_what_fit_gives():
 def test_sample_weights_act_as_repeated_rows():
     X, y = data()
     repeats = torch.arange(len(X)) % 3
-    options = {"dataset": ResidentTable, "iterator_train": ResidentIterator, "batch_size": 10_000}
+    options = {"iterator_train": ResidentIterator, "batch_size": 10_000}
     weight = repeats / repeats.float().mean()
-    weighted = train(small_net(BinaryNet, **options), ResidentTable(X, y, sample_weight=weight))
-    table = ResidentTable(X.repeat_interleave(repeats, 0), y.repeat_interleave(repeats))
+    weighted = train(small_net(BinaryNet, **options), ResidentTable(Batch(X, y, weight)))
+    table = ResidentTable(Batch(X.repeat_interleave(repeats, 0), y.repeat_interleave(repeats)))
     repeated = train(small_net(BinaryNet, **options), table)
     torch.testing.assert_close(weighted.module_.weight, repeated.module_.weight)
 

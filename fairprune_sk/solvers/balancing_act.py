@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.constraints import Cells, Constraint, DegradationParity, cell_sums, differences
 from fairprune_sk.granularity import Layout
 from fairprune_sk.objective import FairnessState, FairnessTerm
@@ -26,17 +27,17 @@ class ExcessTerm(FairnessTerm):
     """
 
     def __call__(
-        self, state: FairnessState, logits: Tensor, columns: dict[str, Tensor]
+        self, state: FairnessState, logits: Tensor, batch: Batch
     ) -> tuple[Tensor, FairnessState]:
         """Term of one batch, and the state after it; see :class:`FairnessTerm`."""
         cells, bound = self.cells, self.bound or 0.0
         # Positive where the prediction is right; its log-loss.
-        right = cells.outcome_logits(logits, columns["y"])
-        weight = columns.get("sample_weight")
-        sums = cell_sums(F.softplus(-right), columns["cell"], cells.n_cells, weight)
+        right = cells.outcome_logits(logits, batch.y)
+        assert batch.cell is not None
+        sums = cell_sums(F.softplus(-right), batch.cell, cells.n_cells, batch.weight)
         excess_loss = differences(sums, cells)
         with torch.no_grad():
-            running = self._running(state, right, columns)
+            running = self._running(state, right, batch)
             # Accuracy against the dense network's: what the group lost beyond the others.
             excess = -differences(running, cells)
             multipliers = state.multipliers + self.multiplier_lr * self.weight * (excess - bound)

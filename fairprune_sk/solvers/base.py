@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.constraints import Cells, Constraint
 from fairprune_sk.granularity import Layout, prunable_parameters
 from fairprune_sk.importance import IMPORTANCES
@@ -44,8 +45,7 @@ class Problem:
         The network; its parameters are updated in place.
     evaluate : callable
         ``evaluate(parameters, batch)`` gives the logits of the network with these parameters,
-        shape (n, n_columns), and the mean loss. A batch is a pair of X and a dict of what is
-        known of the rows (see :class:`FairnessTerm`).
+        shape (n, n_columns), and the mean loss.
     fairness : FairnessTerm or None
     layout : Layout
         What can be removed.
@@ -63,14 +63,14 @@ class Problem:
     """
 
     module: nn.Module
-    evaluate: Callable[[dict[str, Tensor], Any], tuple[Tensor, Tensor]]
+    evaluate: Callable[[dict[str, Tensor], Batch], tuple[Tensor, Tensor]]
     fairness: FairnessTerm | None
     layout: Layout
     sparsity: float
     n_rows: int
     lr: float
     mask_lr: float
-    batches: Callable[[], Iterable[Any]]
+    batches: Callable[[], Iterable[Batch]]
     initial: Mapping[str, Tensor] | None = None
     start: Start | None = None
 
@@ -280,7 +280,7 @@ class Solver(ABC):
         return self.move(problem, state, 1.0)
 
     def gradients(
-        self, problem: Problem, state: SolverState, batch: Any, progress: float
+        self, problem: Problem, state: SolverState, batch: Batch, progress: float
     ) -> tuple[SolverState, dict[str, Tensor]]:
         """Set the gradients of weights and scores from one batch.
 
@@ -289,8 +289,7 @@ class Solver(ABC):
         Parameters
         ----------
         problem, state
-        batch
-            A pair of X and a dict of what is known of the rows (see :class:`FairnessTerm`).
+        batch : Batch
         progress : float
 
         Returns
@@ -305,10 +304,10 @@ class Solver(ABC):
         objective, levels = loss, self.levels(progress)
         if problem.fairness is not None and state.fairness is not None:
             if levels:
-                term, fairness = problem.fairness(state.fairness, logits, batch[1])
+                term, fairness = problem.fairness(state.fairness, logits, batch)
                 objective = loss + term
             else:
-                fairness = problem.fairness.watch(state.fairness, logits.detach(), batch[1])
+                fairness = problem.fairness.watch(state.fairness, logits.detach(), batch)
             state = replace(state, fairness=fairness)
         seen = {level: objective if level in levels else loss for level in LEVELS}
         moving = bool(state.scores) and not self.settled(progress)
@@ -341,7 +340,7 @@ class Solver(ABC):
         z: dict[str, Tensor],
         seen: dict[str, Tensor],
         lower: dict[str, Tensor],
-        batch: Any,
+        batch: Batch,
     ) -> SolverState:
         """Set the gradients of the scores, for solvers that learn them.
 
@@ -354,7 +353,7 @@ class Solver(ABC):
             The objective of each level, with its graph where the levels differ.
         lower : dict of Tensor
             Gradients of the lower level with respect to z; not to be changed.
-        batch
+        batch : Batch
 
         Returns
         -------

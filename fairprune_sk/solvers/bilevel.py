@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.importance import IMPORTANCES
 from fairprune_sk.solvers.base import (
     LEVELS,
@@ -149,7 +149,7 @@ class BilevelSolver(Solver):
         z: dict[str, Tensor],
         seen: dict[str, Tensor],
         lower: dict[str, Tensor],
-        batch: Any,
+        batch: Batch,
     ) -> SolverState:
         """Give the scores :func:`mask_gradient`, straight through the projection.
 
@@ -183,14 +183,14 @@ class BilevelSolver(Solver):
         return state
 
     def _objective(
-        self, problem: Problem, state: SolverState, z: dict[str, Tensor], batch: Any
+        self, problem: Problem, state: SolverState, z: dict[str, Tensor], batch: Batch
     ) -> Tensor:
         """Objective of the upper level on a batch; the multipliers learn from the other one."""
         logits, loss = problem.evaluate(z, batch)
         if "upper" not in self.constrained_levels or problem.fairness is None:
             return loss
         assert state.fairness is not None
-        term, _ = problem.fairness(state.fairness, logits, batch[1])
+        term, _ = problem.fairness(state.fairness, logits, batch)
         return loss + term
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fairprune_sk.calls import evaluating
 from fairprune_sk.solvers.base import Problem
-from fairprune_sk.training import take
 
 
 def loss_gradients(
@@ -85,14 +84,14 @@ def mean_over_rows(
     total = {name: torch.zeros_like(value) for name, value in leaves.items()}
     n_rows = 0
     with evaluating(problem.module), torch.enable_grad():
-        for X, columns in problem.batches():
+        for batch in problem.batches():
             if group is not None:
-                rows = (columns["group"] == group).nonzero().flatten()
-                X, columns = take(X, rows), {name: c[rows] for name, c in columns.items()}
-            size = len(columns["y"])
+                assert batch.group is not None
+                batch = batch.take((batch.group == group).nonzero().flatten())
+            size = len(batch)
             if not size:
                 continue
-            _, loss = problem.evaluate(leaves, (X, columns))
+            _, loss = problem.evaluate(leaves, batch)
             parts = derivative(loss * size, [*leaves.values()])
             for name, part in zip(leaves, parts, strict=True):
                 total[name] += part

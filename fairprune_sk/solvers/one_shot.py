@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from fairprune_sk.batch import Batch, log_loss
 from fairprune_sk.constraints import Constraint
 from fairprune_sk.granularity import Layout, UnitLayout
 from fairprune_sk.importance import IMPORTANCES
 from fairprune_sk.solvers.base import Problem, Solver, SolverState
 from fairprune_sk.solvers.gradients import hessian_gradient, loss_gradients
 from fairprune_sk.solvers.rewinding import REWINDS, check_rewind, rewound
-from fairprune_sk.training import log_loss
 
 
 @dataclass(frozen=True)
@@ -148,9 +147,9 @@ class Grasp(AtInitialisation):
     def scores(self, problem: Problem, state: SolverState) -> dict[str, Tensor]:
         """Scores from the gradient flow."""
 
-        def evaluate(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
+        def evaluate(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
             logits, _ = problem.evaluate(parameters, batch)
-            return logits, log_loss(logits / self.softening, batch[1])
+            return logits, log_loss(logits / self.softening, batch)
 
         soft, weights = replace(problem, evaluate=evaluate), state.masked()
         flow = hessian_gradient(soft, weights, loss_gradients(soft, weights))

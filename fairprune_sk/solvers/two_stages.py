@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.constraints import Constraint
 from fairprune_sk.granularity import Layout
 from fairprune_sk.solvers.base import Problem, Solver, SolverState, half_cosine
@@ -88,7 +88,7 @@ class PruneThenFair(_TwoStages):
         return self.pruning.cut(problem, state)
 
     def gradients(
-        self, problem: Problem, state: SolverState, batch: Any, progress: float
+        self, problem: Problem, state: SolverState, batch: Batch, progress: float
     ) -> tuple[SolverState, dict[str, Tensor]]:
         """Those of the stage."""
         if progress < self.switch:
@@ -145,7 +145,7 @@ class FairThenPrune(_TwoStages):
         return self.pruning.begin(problem, replace(state, switched=True))
 
     def gradients(
-        self, problem: Problem, state: SolverState, batch: Any, progress: float
+        self, problem: Problem, state: SolverState, batch: Batch, progress: float
     ) -> tuple[SolverState, dict[str, Tensor]]:
         """Those of the stage."""
         if not state.switched:

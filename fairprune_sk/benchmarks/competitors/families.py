@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from fairprune_sk.batch import Batch
 from fairprune_sk.benchmarks.competitors.inputs import SEEDS, checked_labels, checked_table
 from fairprune_sk.dense import fit_dense
 from fairprune_sk.encoding import TableEncoder, is_number
@@ -26,7 +27,8 @@ from fairprune_sk.fitting import MERGED_ROWS, merge_repeated_rows, resolve_devic
 from fairprune_sk.groups import MISSING
 from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import logits
-from fairprune_sk.training import on_device, plain, seeded, table_of
+from fairprune_sk.resident import table_of
+from fairprune_sk.training import plain, seeded
 
 BASES = ("logistic", "boosting", "mlp")
 """Families of classifiers."""
@@ -200,12 +202,8 @@ class DenseNetwork(ClassifierMixin, BaseEstimator):
             network = TabularNetwork(self.encoder_.edges_, self.encoder_.n_categories_)
             if weight is not None:
                 weight = weight.astype(np.float32)
-            table = table_of(
-                matrix,
-                device,
-                on_device(y, device),
-                sample_weight=None if weight is None else on_device(weight, device),
-            )
+            weights = None if weight is None else torch.from_numpy(weight)
+            table = table_of(Batch(matrix, torch.from_numpy(y), weights), device)
             net = fit_dense(network, matrix, y, weight, table, device, verbose=0)
         self.network_ = plain(net.module_).cpu().eval()
         return self
@@ -228,7 +226,7 @@ class DenseNetwork(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         matrix = self._matrix(checked_table(self, X, reset=False))
-        table = table_of(matrix, torch.device("cpu"))
+        table = table_of(Batch(matrix), torch.device("cpu"))
         return logits(self.network_, table, False).numpy()[:, 0].astype(np.float64)
 
     def predict_proba(self, X: Any) -> np.ndarray:

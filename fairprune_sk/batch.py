@@ -1,0 +1,136 @@
+"""Rows of a table as tensors, with what is known of each: what every step reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Sums = TypeVar("Sums")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows, and what is known of them; what is not known is None.
+
+    Attributes
+    ----------
+    X : Tensor of shape (n, ...), or dict of them
+        What the network reads.
+    y : Tensor of shape (n,), int64
+        Class codes.
+    weight : Tensor of shape (n,)
+        Sample weights, with a mean of 1 over the table.
+    cell : Tensor of shape (n, n_outcomes), int64
+        Cells of the fairness constraint.
+    group : Tensor of shape (n,), int64
+        Group codes.
+    reference : Tensor of shape (n, n_outcomes)
+        Outcomes of the dense network, for constraints that count what has changed.
+    """
+
+    X: Any
+    y: Any = None
+    weight: Tensor | None = None
+    cell: Tensor | None = None
+    group: Tensor | None = None
+    reference: Tensor | None = None
+
+    def __len__(self) -> int:
+        return n_rows(self.X)
+
+    def take(self, index: Any) -> Batch:
+        """Rows by slice, mask or positions."""
+        return replace(self, X=take(self.X, index), **self._known(lambda column: column[index]))
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same rows on a device."""
+        return replace(
+            self, X=on_device(self.X, device), **self._known(lambda column: column.to(device))
+        )
+
+    def _known(self, change: Any) -> dict[str, Tensor]:
+        """Change what is known of the rows, each column in the same way."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        return {name: change(value) for name, value in columns.items() if value is not None}
+
+
+def over_processes(sums: Sums) -> Sums:
+    """Add up sums over the rows of this process and the others: today there are none.
+
+    Every sum over rows that leads to a rate, a mean or a weight goes through here.
+    """
+    return sums
+
+
+def n_rows(X: Any) -> int:
+    """Rows of an array, or of what a dict holds of them."""
+    return len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
+
+
+def take(X: Any, index: Any) -> Any:
+    """Rows of an array, or of a dict of them."""
+    if isinstance(X, Mapping):
+        return {name: value[index] for name, value in X.items()}
+    return X[index]
+
+
+def streams(X: Any) -> bool:
+    """Whether X decodes its rows when they are asked for, as ``images.ImageFiles`` does."""
+    return callable(getattr(X, "read", None))
+
+
+def fingerprint(X: Any) -> str:
+    """Digest of what a network reads, to know a table again."""
+    digest = hashlib.blake2b(digest_size=16)
+    if streams(X):  # which files, not what is in them
+        return hashlib.blake2b(repr((X.shape, [*X.files])).encode(), digest_size=16).hexdigest()
+    for array in X.values() if isinstance(X, Mapping) else [X]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def on_device(X: Any, device: torch.device) -> Any:
+    """Move an array, or a dict of arrays, to a device as tensors of the same layout."""
+    if streams(X):
+        X = X.read()
+    if isinstance(X, Mapping):
+        return {name: on_device(value, device) for name, value in X.items()}
+    if isinstance(X, np.ndarray):
+        X = torch.from_numpy(writable(np.ascontiguousarray(X)))
+    return X.to(device)
+
+
+def writable(X: Any) -> Any:
+    """Copy an array, or what a dict holds of them, that must not be written.
+
+    torch shares memory with arrays, and warns of those. DataFrames give them, and memory maps.
+    """
+    if isinstance(X, Mapping):
+        return {name: writable(value) for name, value in X.items()}
+    return X if X.flags.writeable else X.copy()
+
+
+def log_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy of logits, weighted by the rows' sample weights.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n,), (n, 1) or (n, n_classes)
+    batch : Batch
+        With y, and weights where there are any.
+    """
+    y, weight = batch.y, batch.weight
+    if logits.ndim == 1 or logits.shape[1] == 1:
+        y = y.to(logits.dtype).view_as(logits)
+        weight = weight if weight is None else weight.view_as(logits)
+        return F.binary_cross_entropy_with_logits(logits, y, weight=weight)
+    if weight is None:
+        return F.cross_entropy(logits, y)
+    return (F.cross_entropy(logits, y, reduction="none") * weight).mean()
