@@ -4,14 +4,12 @@ A notion of group fairness asks that ``P[outcome = 1 | event, group]`` be the sa
 group. A :class:`Constraint` names the events that it conditions on and the outcome that it counts;
 grouping, averaging and comparing are written once, below, for all of them.
 
-Logits have shape (..., n, n_columns): one column, the positive class, where there are two classes,
+Logits have shape (n, n_columns): one column, the positive class, where there are two classes,
 and one for each class where there are more. Every column is an outcome of its own (one class
 against the rest), unless the constraint sees one outcome only, such as "the prediction is right".
 
 For every outcome, a row falls in at most one **cell**, a combination of (outcome, event, stratum,
-group), coded with the group as the fastest index, or in none (-1). All functions take any number
-of leading axes on the logits (one per network), so that one code path serves a single network and
-a stack of them.
+group), coded with the group as the fastest index, or in none (-1).
 """
 
 from __future__ import annotations
@@ -27,10 +25,6 @@ OUTSIDE = -1
 """Cell code of a row that no event of the constraint covers."""
 
 COMPARISONS = ("difference", "ratio")
-
-# A selection rate below this is compared as if it were this large: a ratio to nothing is no
-# number.
-SMALLEST_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -83,13 +77,13 @@ class Constraint(ABC):
 
         Parameters
         ----------
-        margins : Tensor of shape (..., n, n_columns)
+        margins : Tensor of shape (n, n_columns)
             From :func:`margins`: positive where the class is predicted.
         is_class : Tensor of shape (n, n_columns), bool
 
         Returns
         -------
-        Tensor of shape (..., n, n_outcomes)
+        Tensor of shape (n, n_outcomes)
         """
         return margins
 
@@ -196,28 +190,6 @@ CONSTRAINTS: dict[str, type[Constraint]] = {
 """Every constraint by the name that ``FairPruner(constraint=...)`` takes."""
 
 
-def cell_bound(tolerance: float, gap_method: str, comparison: str) -> float:
-    """Bound on the difference of each cell to the pooled rate that keeps a gap in a tolerance.
-
-    Two groups that are each within half the tolerance of the pooled rate are within the
-    tolerance of each other; for ratios, ``(1 + b) / (1 − b) = 1 / (1 − tolerance)``.
-
-    Parameters
-    ----------
-    tolerance : float
-        Largest allowed gap.
-    gap_method : {"between_groups", "to_overall"}
-    comparison : {"difference", "ratio"}
-
-    Returns
-    -------
-    float
-    """
-    if gap_method == "to_overall":
-        return tolerance
-    return tolerance / 2 if comparison == "difference" else tolerance / (2.0 - tolerance)
-
-
 def class_columns(y_true: Tensor, n_columns: int) -> Tensor:
     """Whether each row is of each column's class, shape (n, n_columns), bool.
 
@@ -240,58 +212,17 @@ def margins(logits: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logits : Tensor of shape (..., n, n_columns)
+    logits : Tensor of shape (n, n_columns)
 
     Returns
     -------
-    Tensor of shape (..., n, n_columns)
+    Tensor of shape (n, n_columns)
     """
     if logits.shape[-1] == 1:
         return logits
     top = logits.topk(2, dim=-1).values
     is_first = logits == top[..., :1]
     return logits - torch.where(is_first, top[..., 1:], top[..., :1])
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The cells of one constraint on one table.
-
-    Attributes
-    ----------
-    constraint : Constraint
-    n_groups : int
-    constrained : Tensor of shape (n_cells,), bool
-        False for the cells that are too small to be constrained.
-    """
-
-    constraint: Constraint
-    n_groups: int
-    constrained: Tensor
-
-    @property
-    def n_cells(self) -> int:
-        """Number of (outcome, event, stratum, group) combinations."""
-        return len(self.constrained)
-
-    def to(self, device: torch.device) -> Cells:
-        """Return the same cells on another device."""
-        return Cells(self.constraint, self.n_groups, self.constrained.to(device))
-
-    def outcome_logits(self, logits: Tensor, y_true: Tensor) -> Tensor:
-        """Numbers whose sign is the outcome that the constraint counts.
-
-        Parameters
-        ----------
-        logits : Tensor of shape (..., n, n_columns)
-        y_true : Tensor of shape (n,)
-
-        Returns
-        -------
-        Tensor of shape (..., n, n_outcomes)
-        """
-        is_class = class_columns(y_true, logits.shape[-1])
-        return self.constraint.outcome_logits(margins(logits), is_class)
 
 
 def cell_codes(
@@ -337,7 +268,7 @@ class CellSums(NamedTuple):
     """
 
     outcome: Tensor
-    """Shape (..., n_cells)."""
+    """Shape (n_cells,)."""
     weight: Tensor
     """Shape (n_cells,)."""
 
@@ -349,7 +280,7 @@ def cell_sums(
 
     Parameters
     ----------
-    outcome : Tensor of shape (..., n, n_outcomes)
+    outcome : Tensor of shape (n, n_outcomes)
     cell : Tensor of shape (n, n_outcomes), int64
         Cell codes; ``OUTSIDE`` is left out.
     n_cells : int
@@ -374,63 +305,15 @@ def cell_sums(
 
 
 def rates(sums: CellSums) -> Tensor:
-    """Rate of the outcome in each cell, shape (..., n_cells); 0 where a cell is empty."""
+    """Rate of the outcome in each cell, shape (n_cells,); 0 where a cell is empty."""
     return sums.outcome / sums.weight.clamp_min(torch.finfo(sums.weight.dtype).tiny)
 
 
 def pooled_rates(sums: CellSums, n_groups: int) -> Tensor:
-    """Rate over all groups together, repeated for each cell, shape (..., n_cells)."""
+    """Rate over all groups together, repeated for each cell, shape (n_cells,)."""
     outcome = sums.outcome.unflatten(-1, (-1, n_groups)).sum(-1)
     weight = sums.weight.unflatten(-1, (-1, n_groups)).sum(-1)
     return rates(CellSums(outcome, weight)).repeat_interleave(n_groups, -1)
-
-
-def differences(sums: CellSums, cells: Cells) -> Tensor:
-    """Signed difference of each cell's rate to the pooled rate of its groups.
-
-    Where the constraint compares ratios, it is in units of the pooled rate. Empty cells, and
-    cells that are not constrained, have difference 0.
-
-    Returns
-    -------
-    Tensor of shape (..., n_cells)
-    """
-    pooled = pooled_rates(sums, cells.n_groups)
-    difference = rates(sums) - pooled
-    if cells.constraint.comparison == "ratio":
-        difference = difference / pooled.clamp_min(SMALLEST_RATE)
-    return torch.where(cells.constrained & (sums.weight > 0), difference, 0.0)
-
-
-def gap(sums: CellSums, cells: Cells, method: str = "between_groups") -> Tensor:
-    """Largest gap over the events, as fairlearn's ``*_difference`` or ``*_ratio`` metrics see it.
-
-    Parameters
-    ----------
-    sums : CellSums
-        Sums over a whole table.
-    cells : Cells
-    method : {"between_groups", "to_overall"}
-        Largest gap between two groups, or between a group and the pooled rate.
-
-    Returns
-    -------
-    Tensor of shape (...)
-        The difference of two rates, or 1 minus their ratio; a fraction in [0, 1].
-    """
-    counted = (cells.constrained & (sums.weight > 0)).unflatten(-1, (-1, cells.n_groups))
-    rate = rates(sums).unflatten(-1, (-1, cells.n_groups))
-    high = torch.where(counted, rate, -torch.inf)
-    low = torch.where(counted, rate, torch.inf)
-    if method == "between_groups":
-        high, low = high.amax(-1), low.amin(-1)
-    else:
-        pooled = pooled_rates(sums, cells.n_groups).unflatten(-1, (-1, cells.n_groups))
-        high, low = torch.maximum(high, pooled), torch.minimum(low, pooled)
-    apart = high - low
-    if cells.constraint.comparison == "ratio":
-        apart = apart / high.clamp_min(torch.finfo(high.dtype).tiny)
-    return apart.clamp_min(0.0).flatten(sums.outcome.ndim - 1).amax(-1)
 
 
 def soft_outcome(outcome_logits: Tensor, temperature: float) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.constraints import CONSTRAINTS
 from fairprune_sk.granularity import GRANULARITIES
-from fairprune_sk.solvers import SOLVERS
+from fairprune_sk.solvers import SOLVERS, Enforcement
 
 VERSION = 1
 """Of the format: files of a later one are refused."""
@@ -46,6 +46,7 @@ _MOMENTS = (
     moments.TruePositiveRateParity,
 )
 _CLASSES: dict[str, type] = {
+    Enforcement.__name__: Enforcement,
     **{c.__name__: c for names in (CONSTRAINTS, SOLVERS) for c in names.values()},
     **{type(granularity).__name__: type(granularity) for granularity in GRANULARITIES.values()},
     **{f"fairlearn.{c.__name__}": c for c in _MOMENTS},

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from fairprune_sk.batch import Batch
 from fairprune_sk.calls import forward
-from fairprune_sk.constraints import Cells, cell_bound, hard_outcome
+from fairprune_sk.constraints import hard_outcome
 from fairprune_sk.dense import objective_loss
 from fairprune_sk.encoding import is_number
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning
 from fairprune_sk.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
 from fairprune_sk.outputs import class_logits
+from fairprune_sk.parity import Parity
 from fairprune_sk.pruning import Candidate, PruningNet
-from fairprune_sk.requirement import Requirement
 from fairprune_sk.resident import ResidentIterator, ResidentTable
 from fairprune_sk.solvers import SOLVERS, Problem, Solver, Start
 
@@ -130,8 +130,7 @@ def pruning_net(
     dense: NeuralNet,
     probabilities: bool,
     table: ResidentTable,
-    requirement: Requirement | None,
-    cells: Cells | None,
+    parity: Parity | None,
     start: Start | None,
     initial: dict[str, Tensor] | None,
 ) -> PruningNet:
@@ -150,8 +149,7 @@ def pruning_net(
     probabilities : bool
         Whether the module gives probabilities.
     table : ResidentTable
-    requirement : Requirement or None
-    cells : Cells or None
+    parity : Parity or None
     start : Start or None
     initial : dict of Tensor or None
         The weights before the dense phase, where they are known.
@@ -168,16 +166,12 @@ def pruning_net(
     if max_epochs == "auto":
         # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
         max_epochs = max(-(-400 // n_batches), min(32, -(-4000 // n_batches)), 8)
-    fairness, tolerance, gap_method = None, np.inf, "between_groups"
-    if requirement is not None and cells is not None:
-        bound = requirement.tolerance
-        if bound is not None:
-            comparison = requirement.constraint.comparison
-            bound = cell_bound(bound, requirement.gap_method, comparison)
-        weight = float(settings.fairness_weight)
-        fairness = solver.fairness_term(cells, bound, weight, n_batches)
-        tolerance = np.inf if requirement.tolerance is None else requirement.tolerance
-        gap_method = requirement.gap_method
+    fairness = None
+    if parity is not None:
+        # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
+        # the network, and the multipliers overshoot.
+        memory = 1.0 - 1.0 / min(n_batches, 20)
+        fairness = solver.fairness_term(parity, memory, float(settings.fairness_weight))
     loss = objective_loss(dense, probabilities, table.device)
 
     def evaluate(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
@@ -200,8 +194,6 @@ def pruning_net(
             start=start,
         ),
         solver,
-        tolerance=tolerance,
-        gap_method=gap_method,
         lr=settings.lr,
         max_epochs=max_epochs,
         batch_size=batch_size,
@@ -211,31 +203,31 @@ def pruning_net(
     )
 
 
-def dense_outcomes(logits: Tensor, table: ResidentTable, cells: Cells) -> Tensor:
+def dense_outcomes(logits: Tensor, table: ResidentTable, parity: Parity) -> Tensor:
     """Outcomes of the dense network that a constraint counts, shape (n, n_outcomes)."""
-    return hard_outcome(cells.outcome_logits(logits.to(table.device), table.rows.y))
+    return hard_outcome(parity.outcome_logits(logits.to(table.device), table.rows.y))
 
 
 def warn_about(
-    best: Candidate, requirement: Requirement | None, dense_rates: list[float], classes: Any
+    best: Candidate, parity: Parity | None, dense_rates: list[float], classes: Any
 ) -> None:
     """Warn about a result that is not what was asked for.
 
     Parameters
     ----------
     best : Candidate
-    requirement : Requirement or None
+    parity : Parity or None
     dense_rates : list of float
         Selection rates of the dense network, by column of the logits.
     classes : ndarray of shape (n_classes,)
     """
-    tolerance = None if requirement is None else requirement.tolerance
-    if requirement is not None and tolerance is not None and best.gap > tolerance:
+    if parity is not None and best.violation > 0.0:
+        requirement = parity.requirement
         warnings.warn(
             f"No pruned network met {type(requirement.constraint).__name__}: the gap on the "
-            f"training rows is {best.gap:.4f}, the tolerance {tolerance:g}. Allow a larger "
-            "tolerance, a lower sparsity, more max_epochs or a larger fairness_weight; very small "
-            "groups may need merging.",
+            f"training rows is {best.gap:.4f}, the tolerance {requirement.tolerance:g}. Allow a "
+            "larger tolerance, a lower sparsity, more max_epochs or a larger fairness_weight; very "
+            "small groups may need merging.",
             ConstraintNotMetWarning,
             stacklevel=5,
         )

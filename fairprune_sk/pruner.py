@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
@@ -46,18 +47,18 @@ from fairprune_sk.fitting import (
     warn_about,
 )
 from fairprune_sk.granularity import GRANULARITIES, Granularity
-from fairprune_sk.groups import group_name
 from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import gives_probabilities, has_hidden, hidden, last_hidden, logits
+from fairprune_sk.parity import Parity
 from fairprune_sk.pruning import outcome_totals
 from fairprune_sk.requirement import requirement_of
 from fairprune_sk.resident import ResidentTable, table_of
 from fairprune_sk.solvers import SOLVERS, Solver, Start
 from fairprune_sk.training import plain, seeded, train
 from fairprune_sk.validation import (
-    check_cells,
     check_groups,
     check_labels,
+    check_parity,
     check_weight,
     check_X,
 )
@@ -398,10 +399,10 @@ class FairPruner(
             None if requirement is None else self.constraint,
             self.missing_sensitive,
         )
-        cells, cell, conditions = None, None, list[str]()
+        parity, cell = None, None
         if requirement is not None and group is not None and groups is not None:
-            cells, cell, conditions = check_cells(
-                requirement.constraint,
+            parity, cell = check_parity(
+                requirement,
                 y,
                 classes,
                 group,
@@ -477,14 +478,14 @@ class FairPruner(
                 )
             probabilities = gives_probabilities(dense, table)
             dense_logits = logits(dense.module_, table, probabilities)
-            if cells is not None:
-                cells = cells.to(device)
-                if cells.constraint.relative_to_dense:
-                    reference = dense_outcomes(dense_logits, table, cells)
+            if parity is not None:
+                parity = parity.to(device)
+                if parity.requirement.constraint.relative_to_dense:
+                    reference = dense_outcomes(dense_logits, table, parity)
                     table.rows = replace(table.rows, reference=reference)
             start = None
             if warm:
-                start = Start(self.sparsity_, self._last_multipliers(conditions, groups))
+                start = Start(self.sparsity_, self._last_multipliers(parity))
             module = copy.deepcopy(module if warm else plain(dense.module_)).to(device)
             net = pruning_net(
                 self,
@@ -493,8 +494,7 @@ class FairPruner(
                 dense,
                 probabilities,
                 table,
-                requirement,
-                cells,
+                parity,
                 start,
                 initial,
             )
@@ -506,7 +506,7 @@ class FairPruner(
             net = train(net, table, callback=tasks("pruning", predicting))
             best = net.finish(table)
         n, _, *dense_rates = outcome_totals(dense_logits.to(device), table.rows).tolist()
-        warn_about(best, requirement, [rows / n for rows in dense_rates], classes)
+        warn_about(best, parity, [rows / n for rows in dense_rates], classes)
         network = compact(net.module_, net.state_.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
         rows = table.take(few).X
@@ -515,13 +515,12 @@ class FairPruner(
         support = self._support(network, rows, encoder)
         masks = {name: mask.cpu() for name, mask in net.state_.masks.items()}
         multipliers = None
-        if net.state_.fairness is not None and groups is not None:
+        if net.state_.fairness is not None and parity is not None:
             multipliers = pd.DataFrame(
-                net.state_.fairness.multipliers.view(-1, len(groups)).cpu().numpy(),
-                index=conditions,
-                columns=[group_name(g) for g in groups],
+                net.state_.fairness.multipliers.view(-1, parity.n_groups).cpu().numpy(),
+                index=parity.conditions,
+                columns=parity.groups,
             )
-        tolerance = None if requirement is None else requirement.tolerance
         return {
             **shell,
             "groups_": groups,
@@ -537,8 +536,8 @@ class FairPruner(
             "masks_": masks,
             "sparsity_": reached_sparsity(masks),
             "multipliers_": multipliers,
-            "n_unconstrained_": 0 if cells is None else int((~cells.constrained).sum()),
-            "violation_": None if tolerance is None else best.gap - tolerance,
+            "n_unconstrained_": 0 if parity is None else int((~parity.constrained).sum()),
+            "violation_": best.violation if math.isfinite(best.violation) else None,
             "history_": net.history,
             "n_iter_": net.step_,
             "_fingerprint": fingerprint(seen),
@@ -588,11 +587,12 @@ class FairPruner(
         network.load_state_dict(state, strict=False)
         return network
 
-    def _last_multipliers(self, conditions: list[str], groups: Any) -> Tensor | None:
+    def _last_multipliers(self, parity: Parity | None) -> Tensor | None:
         """Multipliers of the last fit, where they belong to the same cells."""
         last = self.multipliers_
-        names = [] if groups is None else [group_name(group) for group in groups]
-        if last is None or list(last.index) != conditions or list(last.columns) != names:
+        if last is None or parity is None:
+            return None
+        if (*last.index, *last.columns) != (*parity.conditions, *parity.groups):
             return None
         return torch.from_numpy(last.to_numpy(copy=True)).flatten()
 

@@ -14,8 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fairprune_sk.batch import Batch
 from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CellSums, class_columns, gap, hard_outcome, margins
-from fairprune_sk.objective import outcome_sums
+from fairprune_sk.constraints import CellSums, class_columns, hard_outcome, margins
 from fairprune_sk.resident import ResidentIterator, ResidentTable
 from fairprune_sk.solvers import Problem, Solver
 from fairprune_sk.training import DeferredLosses
@@ -37,6 +36,8 @@ class Candidate:
         Of each column of the logits.
     gap : float
         Gap of the hard rates, 0 where there is no constraint.
+    violation : float
+        What the gap is beyond the tolerance; minus infinity where there is none.
     """
 
     parameters: dict[str, Tensor]
@@ -44,14 +45,15 @@ class Candidate:
     accuracy: float
     selection_rates: list[float]
     gap: float
+    violation: float
 
-    def rank(self, tolerance: float) -> tuple[float, float]:
+    def rank(self) -> tuple[float, float]:
         """Sort key: the smallest violation first, then the highest accuracy less the gap.
 
         Feasible networks of one run hardly differ in accuracy, and their gaps on other rows are
         larger than here: a point of gap weighs as much as a point of accuracy.
         """
-        return max(self.gap - tolerance, 0.0), self.gap - self.accuracy
+        return max(self.violation, 0.0), self.gap - self.accuracy
 
 
 class PruningNet(DeferredLosses):
@@ -63,9 +65,6 @@ class PruningNet(DeferredLosses):
         The trained network. It is trained on, in place.
     problem : Problem
     solver : Solver
-    tolerance : float
-        Largest gap of a feasible network; infinite where nothing is constrained.
-    gap_method : {"between_groups", "to_overall"}
     **kwargs
         As for :class:`skorch.NeuralNet`.
 
@@ -81,8 +80,6 @@ class PruningNet(DeferredLosses):
         module: nn.Module,
         problem: Problem,
         solver: Solver,
-        tolerance: float = math.inf,
-        gap_method: str = "between_groups",
         **kwargs: Any,
     ):
         super().__init__(
@@ -95,8 +92,6 @@ class PruningNet(DeferredLosses):
         )
         self.problem = problem
         self.solver = solver
-        self.tolerance = tolerance
-        self.gap_method = gap_method
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -173,9 +168,8 @@ class PruningNet(DeferredLosses):
         self.history.record("mask_change", changed_share(self._last_masks, masks))
         self._last_masks = masks
         if self.state_.fairness is not None and self.problem.fairness is not None:
-            fairness, cells = self.state_.fairness, self.problem.fairness.cells
-            running = gap(fairness.running, cells, self.gap_method)
-            self.history.record("running_gap", float(running))
+            fairness, parity = self.state_.fairness, self.problem.fairness.parity
+            self.history.record("running_gap", float(parity.gap(fairness.running)))
             self.history.record("max_multiplier", float(fairness.multipliers.max()))
         if self.progress >= CANDIDATES_FROM and self.solver.settled(self.progress):
             self.consider(dataset_train)
@@ -187,13 +181,19 @@ class PruningNet(DeferredLosses):
     def consider(self, table: ResidentTable) -> None:
         """Measure the masked network on the whole training table; keep it if it is the best."""
         parameters = {name: value.clone() for name, value in self.state_.masked().items()}
-        accuracy, selection_rates, measured = measure(self.problem, parameters, table, self)
+        totals, sums = measure(self.problem, parameters, table, self)
+        n, correct, *selected = totals.tolist()
+        gap, violation = 0.0, -math.inf
+        if self.problem.fairness is not None and sums is not None:
+            parity = self.problem.fairness.parity
+            gap, violation = float(parity.gap(sums)), parity.violation(sums)
+        accuracy, selection_rates = correct / n, [rows / n for rows in selected]
         self.history.record("train_accuracy", accuracy)
         if self.problem.fairness is not None:
-            self.history.record("train_gap", measured)
+            self.history.record("train_gap", gap)
         buffers = {name: b.clone() for name, b in self.module_.named_buffers()}
-        candidate = Candidate(parameters, buffers, accuracy, selection_rates, measured)
-        if self.best_ is None or candidate.rank(self.tolerance) < self.best_.rank(self.tolerance):
+        candidate = Candidate(parameters, buffers, accuracy, selection_rates, gap, violation)
+        if self.best_ is None or candidate.rank() < self.best_.rank():
             self.best_ = candidate
 
     def finish(self, table: ResidentTable) -> Candidate:
@@ -213,8 +213,8 @@ def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
 
 def measure(
     problem: Problem, parameters: dict[str, Tensor], table: ResidentTable, net: PruningNet
-) -> tuple[float, list[float], float]:
-    """Accuracy, selection rates and gap of hard predictions on a table, in evaluation mode."""
+) -> tuple[Tensor, CellSums | None]:
+    """Totals and sums by cell of hard predictions on a table, in evaluation mode."""
     net._set_training(False)
     totals: Tensor | None = None
     sums: CellSums | None = None
@@ -224,16 +224,11 @@ def measure(
             part = outcome_totals(logits, batch)
             totals = part if totals is None else totals + part
             if problem.fairness is not None:
-                cells = problem.fairness.cells
-                outcome = hard_outcome(cells.outcome_logits(logits, batch.y))
-                parts = outcome_sums(cells, outcome, batch)
+                parity = problem.fairness.parity
+                parts = parity.sums(hard_outcome(parity.outcome_logits(logits, batch.y)), batch)
                 sums = parts if sums is None else CellSums(*map(torch.add, sums, parts))
     assert totals is not None
-    measured = 0.0
-    if sums is not None and problem.fairness is not None:
-        measured = float(gap(sums, problem.fairness.cells, net.gap_method))
-    n, correct, *selected = totals.tolist()
-    return correct / n, [rows / n for rows in selected], measured
+    return totals, sums
 
 
 def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:

@@ -18,9 +18,11 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 from torch import Tensor
 
 from fairprune_sk.batch import streams
-from fairprune_sk.constraints import Cells, Constraint, cell_codes, class_columns
+from fairprune_sk.constraints import cell_codes, class_columns
 from fairprune_sk.exceptions import SmallGroupWarning
 from fairprune_sk.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.parity import Parity
+from fairprune_sk.requirement import Requirement
 
 # A group of this many times min_group_count rows without, say, a single positive is no accident
 # of a small sample: what to do about it is for the user to decide.
@@ -288,20 +290,20 @@ def check_groups(
     return codes, groups
 
 
-def check_cells(
-    constraint: Constraint,
+def check_parity(
+    requirement: Requirement,
     y: np.ndarray,
     classes: np.ndarray,
     group: np.ndarray,
     groups: np.ndarray,
     control_features: Any,
     min_group_count: int,
-) -> tuple[Cells, Tensor, list[str]]:
+) -> tuple[Parity, Tensor]:
     """Find the cells of each row, and the cells that are large enough to be constrained.
 
     Parameters
     ----------
-    constraint : Constraint
+    requirement : Requirement
     y, group : ndarray of shape (n,), int64
     classes, groups : ndarray of shape (n_classes,) and (n_groups,)
     control_features : Any
@@ -310,10 +312,8 @@ def check_cells(
 
     Returns
     -------
-    cells : Cells
+    parity : Parity
     cell : Tensor of shape (n, n_outcomes), int64
-    conditions : list of str
-        What the rates of the groups are conditioned on: a name for each n_groups cells.
 
     Raises
     ------
@@ -325,6 +325,7 @@ def check_cells(
     SmallGroupWarning
         If cells are left out.
     """
+    constraint = requirement.constraint
     stratum, strata = np.zeros_like(y), np.array([None], dtype=object)
     if control_features is not None:
         stratum, strata = group_codes(
@@ -389,4 +390,5 @@ def check_cells(
             SmallGroupWarning,
             stacklevel=5,  # the line that called fit
         )
-    return Cells(constraint, n_groups, constrained), cell, conditions
+    names_of_groups = tuple(map(group_name, groups))
+    return Parity(requirement, names_of_groups, tuple(conditions), constrained), cell

@@ -7,15 +7,16 @@ import dataclasses
 
 import pytest
 import torch
+from parities import parity_of
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from fairprune_sk.batch import Batch
 from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
+from fairprune_sk.constraints import CONSTRAINTS, cell_codes, class_columns
 from fairprune_sk.granularity import Unstructured
-from fairprune_sk.objective import FairnessTerm
+from fairprune_sk.objective import Enforcement, LagrangianTerm
 from fairprune_sk.solvers import BilevelSolver, Problem
 from fairprune_sk.solvers.bilevel import mask_gradient
 
@@ -71,8 +72,9 @@ def make_problem(constrained=True, sparsity=0.5, n=256, seed=0):
         module[2].bias.fill_(-3.0)
     y = (X[:, 0] + 0.5 * torch.randn(n) > 0.5).float()
     constraint = CONSTRAINTS["demographic_parity"]()
-    cells = Cells(constraint, 2, torch.ones(2, dtype=torch.bool))
-    term = FairnessTerm(cells, 0.01, 1.0, 5.0, 0.1, 0.5, 0.0) if constrained else None
+    parity = parity_of("demographic_parity", tolerance=0.02)
+    enforcement = Enforcement(5.0, 0.1, 0.5)
+    term = LagrangianTerm(parity, 0.0, enforcement, 1.0) if constrained else None
 
     def evaluate(z, batch):
         logits = functional_call(module, z, (batch.X,))
@@ -174,7 +176,7 @@ def test_ramp_rises_to_the_sparsity_and_the_rate_falls():
     ("name", "value"),
     [
         ("gamma", 0.0),
-        ("rho", -1.0),
+        ("enforcement", 3.0),
         ("implicit_gradient", "exact"),
         ("constrained_levels", ("middle",)),
         ("importance", "luck"),
@@ -184,6 +186,12 @@ def test_ramp_rises_to_the_sparsity_and_the_rate_falls():
 def test_a_wrong_hyperparameter_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"Got {name}={value!r}".replace("(", r"\(")[:20]):
         BilevelSolver(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["rho", "multiplier_lr", "temperature"])
+def test_a_wrong_hyperparameter_of_the_enforcement_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"Got {name}=-1.0, but expected a positive number"):
+        Enforcement(**{name: -1.0})
 
 
 def test_a_solver_is_frozen_and_can_be_copied():

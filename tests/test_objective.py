@@ -6,10 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from parities import parity_of
 
 from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
-from fairprune_sk.objective import FairnessTerm, augmented_lagrangian
+from fairprune_sk.constraints import CONSTRAINTS, cell_codes, class_columns
+from fairprune_sk.objective import (
+    Enforcement,
+    FairnessTerm,
+    LagrangianTerm,
+    augmented_lagrangian,
+)
 
 
 def test_derivative_is_the_shifted_multiplier():
@@ -35,22 +41,22 @@ def test_finds_the_solution_and_multiplier_of_a_constrained_quadratic():
     assert float(multiplier) == pytest.approx(2.0, abs=1e-3)
 
 
-def problem(bound, n=400, **kwargs):
+def problem(bound, n=400, memory=0.0):
     torch.manual_seed(0)
     constraint = CONSTRAINTS["demographic_parity"]()
     group = torch.arange(n) % 2
     y = torch.zeros(n)
-    cells = Cells(constraint, 2, torch.ones(2, dtype=torch.bool))
-    options = {
-        "weight": 1.0,
-        "rho": 5.0,
-        "multiplier_lr": 0.1,
-        "temperature": 0.5,
-        "memory": 0.0,
-    } | kwargs
-    term = FairnessTerm(cells, bound, **options)
+    # A bound on each of two groups is half the tolerance between them.
+    parity = parity_of("demographic_parity", tolerance=None if bound is None else 2 * bound)
+    term = LagrangianTerm(parity, memory, Enforcement(5.0, 0.1, 0.5), weight=1.0)
     cell = cell_codes(constraint, class_columns(y, 1), group, 2)
     return term, Batch(torch.empty(n, 0), y, cell=cell), group
+
+
+def step(term, state, logits, batch):
+    """Make the three moves of a step: the penalty, and the state afterwards."""
+    state = term.measure(state, logits, batch)
+    return term.penalty(state, logits, batch), term.ascend(state)
 
 
 def logit_columns(logits):
@@ -60,7 +66,7 @@ def logit_columns(logits):
 def test_value_is_the_hard_gap_and_gradient_the_soft_one():
     term, batch, group = problem(None)
     logits = (torch.randn(400) + group).requires_grad_()
-    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), batch)
+    value, _ = step(term, term.init(logits.detach()[:1]), logit_columns(logits), batch)
     hard = (logits > 0).float()
     difference = hard[group == 1].mean() - hard[group == 0].mean()
     assert value.item() == pytest.approx(difference.abs().item(), abs=1e-6)
@@ -74,10 +80,10 @@ def test_value_is_the_hard_gap_and_gradient_the_soft_one():
 def test_multipliers_rise_with_a_violation_and_never_fall_below_zero():
     term, batch, group = problem(0.05)
     state = term.init(torch.zeros(1))
-    _, state = term(state, logit_columns(4.0 * group - 2.0), batch)
+    _, state = step(term, state, logit_columns(4.0 * group - 2.0), batch)
     torch.testing.assert_close(state.multipliers, torch.full((2,), 0.1 * (0.5 - 0.05)))
     for _ in range(50):
-        _, state = term(state, torch.ones(400, 1), batch)
+        _, state = step(term, state, torch.ones(400, 1), batch)
     assert (state.multipliers == 0).all()
 
 
@@ -86,7 +92,7 @@ def test_within_the_bound_there_is_no_gradient():
     logits = torch.randn(400).requires_grad_()
     with torch.no_grad():  # equal rates in both groups
         logits[1::2] = logits[::2]
-    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), batch)
+    value, _ = step(term, term.init(logits.detach()[:1]), logit_columns(logits), batch)
     value.backward()
     assert (logits.grad == 0).all()
 
@@ -97,8 +103,8 @@ def test_averaging_over_batches_removes_the_upward_bias():
     alone, averaged = [], []
     for _ in range(300):
         logits = torch.randn(400, 1)
-        alone.append(float(term(term.init(logits[0, :1]), logits, batch)[0]))
-        value, state = term(state, logits, batch)
+        alone.append(float(step(term, term.init(logits[0, :1]), logits, batch)[0]))
+        value, state = step(term, state, logits, batch)
         averaged.append(float(value))
     assert sum(averaged[100:]) / 200 < 0.5 * sum(alone[100:]) / 200
 
@@ -107,10 +113,11 @@ def test_sample_weights_enter_the_rates():
     term, batch, group = problem(None)
     logits = torch.randn(400)
     repeats = torch.randint(1, 4, (400,))
-    weighted, _ = term(
-        term.init(logits[:1]), logit_columns(logits), replace(batch, weight=repeats.float())
+    weighted, _ = step(
+        term, term.init(logits[:1]), logit_columns(logits), replace(batch, weight=repeats.float())
     )
-    repeated, _ = term(
+    repeated, _ = step(
+        term,
         term.init(logits[:1]),
         logit_columns(logits.repeat_interleave(repeats)),
         batch.take(torch.arange(400).repeat_interleave(repeats)),
@@ -122,8 +129,35 @@ def test_outcomes_of_the_dense_network_are_taken_off():
     term, batch, group = problem(None)
     logits = (torch.randn(400) + group).requires_grad_()
     batch = replace(batch, reference=(logits.detach() > 0).float().unsqueeze(-1))
-    value, _ = term(term.init(logits.detach()[:1]), logit_columns(logits), batch)
+    value, _ = step(term, term.init(logits.detach()[:1]), logit_columns(logits), batch)
     assert value.item() == 0.0  # as unequal as the dense network, and no more
+
+
+def test_moves_give_states_and_change_none():
+    term, batch, group = problem(0.05)
+    before = term.init(torch.zeros(1))
+    measured = term.measure(before, logit_columns(4.0 * group - 2.0), batch)
+    after = term.ascend(measured)
+    assert before.running.weight.sum() == 0 and measured.running.weight.sum() == 400
+    assert (measured.multipliers == 0).all() and (after.multipliers > 0).all()
+    assert after.running is measured.running
+
+
+def test_rates_can_be_measured_on_other_rows_than_the_batch():
+    term, batch, group = problem(0.05)
+    unfair, fair = logit_columns(4.0 * group - 2.0), torch.ones(400, 1)
+    elsewhere = term.measure(term.init(torch.zeros(1)), unfair, batch)
+    assert term.penalty(elsewhere, fair, batch) > 0  # fair here, but not there
+    here = term.measure(term.init(torch.zeros(1)), fair, batch)
+    assert term.penalty(here, fair, batch) == 0
+
+
+def test_a_term_without_enforcement_measures_and_asks_nothing():
+    enforced, batch, group = problem(0.05)
+    term, logits = FairnessTerm(enforced.parity, 0.5), logit_columns(4.0 * group - 2.0)
+    penalty, state = step(term, term.init(torch.zeros(1)), logits, batch)
+    assert penalty == 0 and (state.multipliers == 0).all()
+    assert float(term.parity.gap(state.running)) == 1.0
 
 
 def test_multipliers_can_be_continued():

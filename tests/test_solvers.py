@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from parities import parity_of
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetBinaryClassifier
@@ -23,10 +24,10 @@ import fairprune_sk
 from fairprune_sk import BilevelSolver, FairPruner
 from fairprune_sk.batch import Batch
 from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CONSTRAINTS, Cells, cell_codes, class_columns
+from fairprune_sk.constraints import CONSTRAINTS, cell_codes, class_columns
 from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.granularity import Neuron, Unstructured
-from fairprune_sk.objective import FairnessTerm
+from fairprune_sk.objective import Enforcement, LagrangianTerm
 from fairprune_sk.solvers import (
     SOLVERS,
     BalancingAct,
@@ -249,8 +250,8 @@ def make_problem(
     X = torch.randn(n, 4) + 1.5 * group[:, None]
     y = (X[:, 0] + 0.5 * torch.randn(n) > 0.7).float()
     notion = CONSTRAINTS[constraint]()
-    cells = Cells(notion, n_groups, torch.ones(n_groups * len(notion.events), dtype=torch.bool))
-    term = FairnessTerm(cells, 0.01, 1.0, 5.0, 0.1, 0.5, 0.0)
+    parity = parity_of(constraint, n_groups, tolerance=0.02)
+    term = LagrangianTerm(parity, 0.0, Enforcement(5.0, 0.1, 0.5), 1.0)
     cell = cell_codes(notion, class_columns(y, 1), group, n_groups)
     rows = Batch(X, y, cell=cell, group=group)
 
@@ -564,7 +565,8 @@ def test_masks_can_learn_from_the_batch_before(levels):
     z = {key: value.requires_grad_() for key, value in state.masked().items()}
     logits, objective = problem.evaluate(z, first)
     if "upper" in levels:
-        objective = objective + problem.fairness(state.fairness, logits, first)[0]
+        measured = problem.fairness.measure(state.fairness, logits, first)
+        objective = objective + problem.fairness.penalty(measured, logits, first)
     gradients = dict(zip(z, torch.autograd.grad(objective, list(z.values())), strict=True))
     expected = {
         key: mask_gradient(state.weights[key].detach(), mask, gradients[key], solver.gamma)
@@ -818,11 +820,16 @@ def test_each_stage_has_a_learning_rate_that_falls_to_a_hundredth(solver):
 def excess_term(bound=0.02):
     """Term for two groups of four rows, whose labels are 1, and where dense is always right."""
     notion = CONSTRAINTS["degradation_parity"]()
-    cells = Cells(notion, 2, torch.ones(2, dtype=torch.bool))
-    term = BalancingAct(multiplier_lr=0.5).fairness_term(cells, bound, 1.0, n_batches=1)
+    parity = parity_of("degradation_parity", tolerance=2 * bound)
+    term = BalancingAct(multiplier_lr=0.5).fairness_term(parity, memory=0.0, weight=1.0)
     y, group = torch.ones(8), torch.arange(8) // 4
     cell = cell_codes(notion, class_columns(y, 1), group, 2)
     return term, Batch(torch.empty(8, 0), y, cell=cell, reference=torch.ones(8, 1))
+
+
+def step(term, state, logits, batch):
+    state = term.measure(state, logits, batch)
+    return term.penalty(state, logits, batch), term.ascend(state)
 
 
 def test_multipliers_move_for_groups_beyond_the_bound_and_go_back_to_zero_within_it():
@@ -832,20 +839,20 @@ def test_multipliers_move_for_groups_beyond_the_bound_and_go_back_to_zero_within
     # Two of the first group's four are lost, none of the other's: 1/2 against 1/4 of all.
     lost = torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
     for n_batches in (1, 2):
-        _, state = term(state, lost, batch)
+        _, state = step(term, state, lost, batch)
         expected = n_batches * 0.5 * (0.25 - 0.02)
         torch.testing.assert_close(state.multipliers, torch.tensor([expected, 0.0]))
-    _, state = term(state, lost.flip(0), batch)  # now it is the second group that lost more
+    _, state = step(term, state, lost.flip(0), batch)  # now it is the second group that lost more
     assert state.multipliers[0] == 0.0
     everyone = torch.ones(8, 1)
-    _, state = term(state, everyone, batch)
+    _, state = step(term, state, everyone, batch)
     assert (state.multipliers == 0.0).all()
 
 
 def test_a_loss_that_all_groups_share_is_no_excess():
     term, batch = excess_term()
     logits = torch.tensor([-1.0, 1.0, 1.0, 1.0] * 2)[:, None]
-    value, state = term(term.init(torch.zeros(1)), logits, batch)
+    value, state = step(term, term.init(torch.zeros(1)), logits, batch)
     assert value == 0.0 and (state.multipliers == 0.0).all()
 
 
@@ -856,7 +863,7 @@ def test_the_term_lowers_the_loss_of_the_group_that_lost_too_much():
     def losses(logits):
         return F.binary_cross_entropy_with_logits(logits[:, 0], batch.y, reduction="none")
 
-    value, state = term(term.init(torch.zeros(1)), logits, batch)
+    value, state = step(term, term.init(torch.zeros(1)), logits, batch)
     expected = state.multipliers[0] * (losses(logits)[:4].mean() - losses(logits).mean())
     torch.testing.assert_close(value, expected)
     value.backward()
@@ -868,12 +875,12 @@ def test_the_term_lowers_the_loss_of_the_group_that_lost_too_much():
 def test_the_bound_is_on_the_excess_over_the_dense_network():
     term, batch = excess_term(bound=0.3)
     lost = torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
-    _, state = term(term.init(torch.zeros(1)), lost, batch)
+    _, state = step(term, term.init(torch.zeros(1)), lost, batch)
     assert (state.multipliers == 0.0).all()  # 0.25 is within 0.3
     term, batch = excess_term()
     # Dense was wrong there as well.
     batch = dataclasses.replace(batch, reference=(lost > 0).float())
-    _, state = term(term.init(torch.zeros(1)), lost, batch)
+    _, state = step(term, term.init(torch.zeros(1)), lost, batch)
     assert (state.multipliers == 0.0).all()
 
 

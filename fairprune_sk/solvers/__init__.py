@@ -5,6 +5,7 @@ of steps, the data and the choice of the best network at the end: what differs i
 papers say.
 """
 
+from fairprune_sk.objective import Enforcement
 from fairprune_sk.solvers.balancing_act import BalancingAct
 from fairprune_sk.solvers.base import Problem, Solver, SolverState, Start
 from fairprune_sk.solvers.bilevel import BilevelSolver, Bip
@@ -34,6 +35,7 @@ __all__ = [
     "BalancingAct",
     "BilevelSolver",
     "Bip",
+    "Enforcement",
     "FairGrape",
     "FairThenPrune",
     "Fpgm",

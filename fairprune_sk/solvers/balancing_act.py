@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import Cells, Constraint, DegradationParity, cell_sums, differences
+from fairprune_sk.constraints import Constraint, DegradationParity
 from fairprune_sk.granularity import Layout
-from fairprune_sk.objective import FairnessState, FairnessTerm
+from fairprune_sk.objective import FairnessState, FairnessTerm, is_positive
+from fairprune_sk.parity import Parity
 from fairprune_sk.solvers.base import Problem, SolverState, cubic_ramp, without_smallest
 from fairprune_sk.solvers.gradual import Gradual
 
@@ -24,25 +25,35 @@ class ExcessTerm(FairnessTerm):
     over the last batches, move the multipliers; the excess of the group's mean loss, which can be
     differentiated, stands in for them in the objective. A multiplier goes back to 0 as soon as
     its group is within the bound.
+
+    Parameters
+    ----------
+    parity, memory
+        As for :class:`FairnessTerm`.
+    multiplier_lr, weight : float
+        Step of the multipliers for one batch, and a factor on it.
     """
 
-    def __call__(
-        self, state: FairnessState, logits: Tensor, batch: Batch
-    ) -> tuple[Tensor, FairnessState]:
-        """Term of one batch, and the state after it; see :class:`FairnessTerm`."""
-        cells, bound = self.cells, self.bound or 0.0
-        # Positive where the prediction is right; its log-loss.
-        right = cells.outcome_logits(logits, batch.y)
-        assert batch.cell is not None
-        sums = cell_sums(F.softplus(-right), batch.cell, cells.n_cells, batch.weight)
-        excess_loss = differences(sums, cells)
-        with torch.no_grad():
-            running = self._running(state, right, batch)
-            # Accuracy against the dense network's: what the group lost beyond the others.
-            excess = -differences(running, cells)
-            multipliers = state.multipliers + self.multiplier_lr * self.weight * (excess - bound)
-            multipliers = torch.where(excess > bound, multipliers.clamp_min(0.0), 0.0)
-        return (multipliers * excess_loss).sum(-1), FairnessState(multipliers, running)
+    multiplier_lr: float
+    weight: float
+
+    def penalty(self, state: FairnessState, logits: Tensor, batch: Batch) -> Tensor:
+        """Excess loss of each group, times the multipliers that answer to this batch already."""
+        # Positive where the prediction is right; its log-loss, without the dense network's.
+        right = self.parity.outcome_logits(logits, batch.y)
+        sums = self.parity.sums(F.softplus(-right), replace(batch, reference=None))
+        return (self.ascend(state).multipliers * self.parity.differences(sums)).sum(-1)
+
+    @torch.no_grad()
+    def ascend(self, state: FairnessState) -> FairnessState:
+        """Multipliers rise with the excess, and go back to 0 within the bound."""
+        bound = self.parity.cell_bound or 0.0
+        # Accuracy against the dense network's: what the group lost beyond the others.
+        excess = -self.parity.differences(state.running)
+        multipliers = state.multipliers + self.multiplier_lr * self.weight * (excess - bound)
+        return replace(
+            state, multipliers=torch.where(excess > bound, multipliers.clamp_min(0.0), 0.0)
+        )
 
 
 @dataclass(frozen=True)
@@ -56,13 +67,19 @@ class BalancingAct(Gradual):
 
     Parameters
     ----------
-    rho, temperature, weight_decay
-        As for :class:`~fairprune_sk.solvers.Solver`; the first two have no effect here.
+    weight_decay
+        As for :class:`~fairprune_sk.solvers.Solver`.
     multiplier_lr : float
         Step of the multipliers for one batch.
     ramp_end : float
         Fraction of training at which the sparsity is reached.
     """
+
+    multiplier_lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("multiplier_lr", is_positive(self.multiplier_lr), "a positive number")
 
     def check(
         self, layout: Layout, constraint: Constraint | None, knows_initial_weights: bool
@@ -75,12 +92,9 @@ class BalancingAct(Gradual):
                 "bounds what pruning takes from each group: use constraint='degradation_parity'."
             )
 
-    def fairness_term(
-        self, cells: Cells, bound: float | None, weight: float, n_batches: int
-    ) -> FairnessTerm:
+    def fairness_term(self, parity: Parity, memory: float, weight: float) -> FairnessTerm:
         """Bound on the excess accuracy gaps."""
-        term = super().fairness_term(cells, bound, weight, n_batches)
-        return ExcessTerm(**vars(term))
+        return ExcessTerm(parity, memory, self.multiplier_lr, weight)
 
     def levels(self, progress: float) -> tuple[str, ...]:
         """Return the weights: the mask follows their magnitudes."""

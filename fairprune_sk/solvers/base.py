@@ -13,10 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import Cells, Constraint
+from fairprune_sk.constraints import Constraint
 from fairprune_sk.granularity import Layout, prunable_parameters
 from fairprune_sk.importance import IMPORTANCES
-from fairprune_sk.objective import FairnessState, FairnessTerm
+from fairprune_sk.objective import (
+    Enforcement,
+    FairnessState,
+    FairnessTerm,
+    check_hyperparameter,
+)
+from fairprune_sk.parity import Parity
 
 LEVELS = ("upper", "lower")
 
@@ -154,32 +160,25 @@ class Solver(ABC):
 
     Parameters
     ----------
-    rho, multiplier_lr : float
-        Curvature of the augmented Lagrangian, and step of its multipliers for one batch.
-    temperature : float
-        Of the soft group rates: 1.0 blurs the decision, 0.25 has little gradient.
     weight_decay : float or "auto"
         Of AdamW, on all weights. "auto" is 70,000 / n for n rows, between 2 and 5: the fewer
         the rows, the less a gap that vanished in training says about other rows, and the more
         the weights must be held back. For neurons it is a tenth of that.
     """
 
-    rho: float = 10.0
-    multiplier_lr: float = 0.1
-    temperature: float = 0.5
     weight_decay: float | str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("rho", "multiplier_lr", "temperature"):
-            value = getattr(self, name)
-            self._check(name, isinstance(value, Real) and float(value) > 0, "a positive number")
         decay = self.weight_decay
         fine = decay == "auto" or (isinstance(decay, Real) and float(decay) >= 0)
         self._check("weight_decay", fine, "a number that is not negative, or 'auto'")
 
     def _check(self, name: str, fine: bool, expected: str) -> None:
-        if not fine:
-            raise ValueError(f"Got {name}={getattr(self, name)!r}, but expected {expected}.")
+        check_hyperparameter(self, name, fine, expected)
+
+    def _check_enforcement(self, enforcement: Enforcement) -> None:
+        fine = isinstance(enforcement, Enforcement)
+        self._check("enforcement", fine, "an Enforcement, such as Enforcement(rho=5.0)")
 
     @property
     def needs_groups(self) -> bool:
@@ -208,31 +207,22 @@ class Solver(ABC):
                 "pass a constraint and sensitive_features."
             )
 
-    def fairness_term(
-        self, cells: Cells, bound: float | None, weight: float, n_batches: int
-    ) -> FairnessTerm:
-        """Fairness part of the objective.
+    def fairness_term(self, parity: Parity, memory: float, weight: float) -> FairnessTerm:
+        """Fairness part of the objective; here rates are only measured.
 
         Parameters
         ----------
-        cells : Cells
-        bound : float or None
-            Allowed difference of a cell to the pooled rate; None for a fixed penalty.
+        parity : Parity
+        memory : float
+            Share of the measured sums that survives one batch.
         weight : float
             ``fairness_weight``.
-        n_batches : int
-            Batches of an epoch.
 
         Returns
         -------
         FairnessTerm
         """
-        # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
-        # the network, and the multipliers overshoot.
-        memory = 1.0 - 1.0 / min(n_batches, 20)
-        return FairnessTerm(
-            cells, bound, weight, self.rho, self.multiplier_lr, self.temperature, memory
-        )
+        return FairnessTerm(parity, memory)
 
     def levels(self, progress: float) -> tuple[str, ...]:
         """Levels that see the fairness term: "upper" (masks), "lower" (weights), both or none."""
@@ -301,13 +291,12 @@ class Solver(ABC):
         """
         z = {name: value.requires_grad_() for name, value in state.masked().items()}
         logits, loss = problem.evaluate(z, batch)
-        objective, levels = loss, self.levels(progress)
-        if problem.fairness is not None and state.fairness is not None:
+        objective, levels, term = loss, self.levels(progress), problem.fairness
+        if term is not None and state.fairness is not None:
+            fairness = term.measure(state.fairness, logits, batch)
             if levels:
-                term, fairness = problem.fairness(state.fairness, logits, batch)
-                objective = loss + term
-            else:
-                fairness = problem.fairness.watch(state.fairness, logits.detach(), batch)
+                objective = loss + term.penalty(fairness, logits, batch)
+                fairness = term.ascend(fairness)
             state = replace(state, fairness=fairness)
         seen = {level: objective if level in levels else loss for level in LEVELS}
         moving = bool(state.scores) and not self.settled(progress)

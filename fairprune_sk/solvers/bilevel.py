@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from fairprune_sk.batch import Batch
 from fairprune_sk.importance import IMPORTANCES
+from fairprune_sk.objective import Enforcement, FairnessTerm, LagrangianTerm
+from fairprune_sk.parity import Parity
 from fairprune_sk.solvers.base import (
     LEVELS,
     Problem,
@@ -48,24 +50,22 @@ def mask_gradient(weight: Tensor, mask: Tensor, grad: Tensor, gamma: float | Non
 
 
 @dataclass(frozen=True)
-class BilevelSolver(Solver):
-    """Bi-level fair pruning (Dai et al., arXiv 2312.10181), with one batch for both levels.
+class Bip(Solver):
+    """BiP: bi-level pruning without fairness, with one batch for both levels.
 
-    Sparsity rises along a cubic ramp (Zhu and Gupta, arXiv 1710.01878), the mask goes on learning
-    at full sparsity, and then is frozen while the weights settle.
+    Zhang et al., "Advancing Model Pruning via Bi-level Optimization" (NeurIPS 2022). Sparsity
+    rises along a cubic ramp (Zhu and Gupta, arXiv 1710.01878), the mask goes on learning at full
+    sparsity, and then is frozen while the weights settle.
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
     gamma : float
         Curvature γ of the lower level in the implicit gradient, positive. Independent of
         ``weight_decay``.
     implicit_gradient : {"closed_form", "first_order"}
         Whether the mask's gradient foresees the weights' answer.
-    constrained_levels : tuple of {"upper", "lower"}
-        The levels that see the fairness term: masks, weights, both or none (the ablations of the
-        paper's Figure 7).
     upper_batch : {"same", "previous"}
         Whether the mask learns from the batch that the weights learn from, or from the one
         before, as in BiP: another pass through the network.
@@ -79,7 +79,6 @@ class BilevelSolver(Solver):
 
     gamma: float = 1.0
     implicit_gradient: str = "closed_form"
-    constrained_levels: tuple[str, ...] = LEVELS
     upper_batch: str = "same"
     importance: str = "lamp"
     ramp_end: float = 0.5
@@ -95,11 +94,6 @@ class BilevelSolver(Solver):
             self.implicit_gradient in gradients,
             "'closed_form' or 'first_order'",
         )
-        self._check(
-            "constrained_levels",
-            set(self.constrained_levels) <= set(LEVELS),
-            "a tuple with 'upper', 'lower', both or none",
-        )
         self._check("upper_batch", self.upper_batch in ("same", "previous"), "'same' or 'previous'")
         self._check("importance", self.importance in IMPORTANCES, f"one of {sorted(IMPORTANCES)}")
         if not 0.0 <= self.ramp_end < self.freeze_start <= 1.0:
@@ -107,10 +101,6 @@ class BilevelSolver(Solver):
                 f"Got ramp_end={self.ramp_end!r} and freeze_start={self.freeze_start!r}, but "
                 "expected 0 <= ramp_end < freeze_start <= 1."
             )
-
-    def levels(self, progress: float) -> tuple[str, ...]:
-        """Those of the hyperparameter."""
-        return self.constrained_levels
 
     def settled(self, progress: float) -> bool:
         """Whether the mask is frozen."""
@@ -159,7 +149,7 @@ class BilevelSolver(Solver):
         objective = None if seen["upper"] is seen["lower"] else seen["upper"]
         if self.upper_batch == "previous":
             if state.memory is not None:
-                objective = self._objective(problem, state, z, state.memory)
+                objective = self.upper_objective(problem, state, z, state.memory)
             state = replace(state, memory=batch)
         upper = lower
         if objective is not None:
@@ -182,23 +172,56 @@ class BilevelSolver(Solver):
                 score.grad = by_name[name].div_(unit)
         return state
 
-    def _objective(
+    def upper_objective(
         self, problem: Problem, state: SolverState, z: dict[str, Tensor], batch: Batch
     ) -> Tensor:
-        """Objective of the upper level on a batch; the multipliers learn from the other one."""
-        logits, loss = problem.evaluate(z, batch)
-        if "upper" not in self.constrained_levels or problem.fairness is None:
-            return loss
-        assert state.fairness is not None
-        term, _ = problem.fairness(state.fairness, logits, batch)
-        return loss + term
+        """Objective of the upper level on a batch that is not the weights'."""
+        return problem.evaluate(z, batch)[1]
 
 
 @dataclass(frozen=True)
-class Bip(BilevelSolver):
-    """BiP: bi-level pruning without fairness.
+class BilevelSolver(Bip):
+    """Bi-level fair pruning (Dai et al., arXiv 2312.10181).
 
-    Zhang et al., "Advancing Model Pruning via Bi-level Optimization" (NeurIPS 2022).
+    Parameters
+    ----------
+    weight_decay, gamma, implicit_gradient, upper_batch, importance, ramp_end, freeze_start, \
+mask_momentum
+        As for :class:`~fairprune_sk.solvers.Bip`.
+    enforcement : Enforcement
+        How the bound is enforced.
+    constrained_levels : tuple of {"upper", "lower"}
+        The levels that see the fairness term: masks, weights, both or none (the ablations of the
+        paper's Figure 7).
     """
 
-    constrained_levels: tuple[str, ...] = ()
+    enforcement: Enforcement = Enforcement()
+    constrained_levels: tuple[str, ...] = LEVELS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_enforcement(self.enforcement)
+        self._check(
+            "constrained_levels",
+            set(self.constrained_levels) <= set(LEVELS),
+            "a tuple with 'upper', 'lower', both or none",
+        )
+
+    def fairness_term(self, parity: Parity, memory: float, weight: float) -> FairnessTerm:
+        """Enforce the bound."""
+        return LagrangianTerm(parity, memory, self.enforcement, weight)
+
+    def levels(self, progress: float) -> tuple[str, ...]:
+        """Those of the hyperparameter."""
+        return self.constrained_levels
+
+    def upper_objective(
+        self, problem: Problem, state: SolverState, z: dict[str, Tensor], batch: Batch
+    ) -> Tensor:
+        """Loss and penalty; the multipliers learn from the weights' batch."""
+        logits, loss = problem.evaluate(z, batch)
+        term = problem.fairness
+        if "upper" not in self.constrained_levels or term is None:
+            return loss
+        assert state.fairness is not None
+        return loss + term.penalty(term.measure(state.fairness, logits, batch), logits, batch)

@@ -26,7 +26,7 @@ class FairGrape(Gradual):
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
     ramp_end : float
         Fraction of training at which the sparsity is reached.
@@ -56,7 +56,7 @@ class FairGrape(Gradual):
         weights = state.masked()
         assert problem.fairness is not None
         importances = []
-        for group in range(problem.fairness.cells.n_groups):
+        for group in range(problem.fairness.parity.n_groups):
             gradients = loss_gradients(problem, weights, group)
             squares = {name: (weights[name] * gradients[name]).square() for name in state.masks}
             importances.append(problem.layout.score_gradients(squares))

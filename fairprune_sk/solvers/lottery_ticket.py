@@ -27,7 +27,7 @@ class LotteryTicket(Solver):
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
     n_rounds : int
         The first one prunes the dense network. All share the steps of the pruning phase.

@@ -46,7 +46,7 @@ class Magnitude(OneShot):
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
     importance : {"magnitude", "lamp", "uniform", "normal", "constant"}
         What ranks the weights.
@@ -104,7 +104,7 @@ class Snip(AtInitialisation):
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
     rewind_to : {"initial", "dense"}
         Whether the untrained network is ranked and then trained, as in the paper, or the trained
@@ -128,7 +128,7 @@ class Grasp(AtInitialisation):
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
     rewind_to : {"initial", "dense"}
         As for :class:`Snip`.

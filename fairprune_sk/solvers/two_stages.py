@@ -9,6 +9,8 @@ from torch import Tensor
 from fairprune_sk.batch import Batch
 from fairprune_sk.constraints import Constraint
 from fairprune_sk.granularity import Layout
+from fairprune_sk.objective import Enforcement, FairnessTerm, LagrangianTerm
+from fairprune_sk.parity import Parity
 from fairprune_sk.solvers.base import Problem, Solver, SolverState, half_cosine
 from fairprune_sk.solvers.bilevel import Bip
 
@@ -17,11 +19,13 @@ from fairprune_sk.solvers.bilevel import Bip
 class _TwoStages(Solver):
     """Pruning without fairness, and fair training of the weights, one after the other."""
 
+    enforcement: Enforcement = Enforcement()
     switch: float = 0.5
     pruning: Solver = field(default_factory=Bip)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_enforcement(self.enforcement)
         self._check("switch", 0.0 < self.switch < 1.0, "a number in (0, 1)")
         alone = isinstance(self.pruning, Solver) and not isinstance(self.pruning, _TwoStages)
         self._check("pruning", alone, "a solver with one stage, such as Bip() or Snip()")
@@ -38,6 +42,10 @@ class _TwoStages(Solver):
         super().check(layout, constraint, knows_initial_weights)
         self.pruning.check(layout, constraint, knows_initial_weights)
 
+    def fairness_term(self, parity: Parity, memory: float, weight: float) -> FairnessTerm:
+        """Enforce the bound."""
+        return LagrangianTerm(parity, memory, self.enforcement, weight)
+
     def _first(self, progress: float) -> float:
         """Progress of the first stage."""
         return min(progress / self.switch, 1.0)
@@ -53,8 +61,10 @@ class PruneThenFair(_TwoStages):
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
+    enforcement : Enforcement
+        How the bound is enforced in the fair stage.
     switch : float
         Fraction of the steps that goes into the first stage.
     pruning : Solver
@@ -102,8 +112,10 @@ class FairThenPrune(_TwoStages):
 
     Parameters
     ----------
-    rho, multiplier_lr, temperature, weight_decay
+    weight_decay
         As for :class:`~fairprune_sk.solvers.Solver`.
+    enforcement : Enforcement
+        How the bound is enforced in the fair stage.
     switch : float
         Fraction of the steps that goes into the first stage.
     pruning : Solver
