@@ -21,6 +21,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from fairprune_sk.batch import over_processes
+
 OUTSIDE = -1
 """Cell code of a row that no event of the constraint covers."""
 
@@ -301,7 +303,7 @@ def cell_sums(
     outcome_sum = outcome.new_zeros(*outcome.shape[:-1], n_cells + 1)
     outcome_sum = outcome_sum.index_add(-1, index, outcome)
     weight_sum = weight.new_zeros(n_cells + 1).index_add(0, index, weight)
-    return CellSums(outcome_sum[..., :-1], weight_sum[:-1])
+    return CellSums(over_processes(outcome_sum[..., :-1]), over_processes(weight_sum[:-1]))
 
 
 def rates(sums: CellSums) -> Tensor:

@@ -30,9 +30,9 @@ from skorch import NeuralNet
 from skorch.dataset import get_len
 from torch import Tensor, nn
 
-from fairprune_sk.batch import Batch, fingerprint, on_device, streams, take
+from fairprune_sk.batch import Batch, fingerprint, on_device, over_processes, streams, take
 from fairprune_sk.callbacks import EpochTasks
-from fairprune_sk.compaction import compact, reached_sparsity, read_columns, shrink
+from fairprune_sk.compaction import compact, read_columns, shrink
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.dense import check_estimator, fit_dense_once, module_of
 from fairprune_sk.encoding import TableEncoder
@@ -425,7 +425,7 @@ class FairPruner(
                     if cell is not None:
                         cell, group = cell[index], group[index]
             if weight is not None:
-                weight = weight / weight.mean()
+                weight = weight / (over_processes(weight.sum()) / over_processes(len(weight)))
             if self.estimator is None:
                 encoder = self.encoder_ if warm else TableEncoder().fit(X, y, weight)
                 X, seen = encoder.transform(X), encoder.transform(seen)
@@ -501,23 +501,26 @@ class FairPruner(
             shell = {"classes_": classes, "encoder_": encoder, "_probabilities": probabilities}
 
             def predicting(net: Any) -> dict[str, Any]:
-                return {**shell, "network_": compact(net.module_, net.state_.masks)}
+                state = net.state_
+                network = compact(net.module_, state.masks)
+                network.load_state_dict(state.tensors(), strict=False)
+                return {**shell, "network_": network}
 
             net = train(net, table, callback=tasks("pruning", predicting))
             best = net.finish(table)
         n, _, *dense_rates = outcome_totals(dense_logits.to(device), table.rows).tolist()
         warn_about(best, parity, [rows / n for rows in dense_rates], classes)
-        network = compact(net.module_, net.state_.masks)
+        network = compact(net.module_, best.masks)
         network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
         rows = table.take(few).X
         if layout.cuts:
             network = shrink(network, rows)
         support = self._support(network, rows, encoder)
-        masks = {name: mask.cpu() for name, mask in net.state_.masks.items()}
+        masks = {name: mask.cpu() for name, mask in best.masks.items()}
         multipliers = None
-        if net.state_.fairness is not None and parity is not None:
+        if best.multipliers is not None and parity is not None:
             multipliers = pd.DataFrame(
-                net.state_.fairness.multipliers.view(-1, parity.n_groups).cpu().numpy(),
+                best.multipliers.view(-1, parity.n_groups).cpu().numpy(),
                 index=parity.conditions,
                 columns=parity.groups,
             )
@@ -534,7 +537,7 @@ class FairPruner(
             },
             "_n_hidden": last_hidden(network, rows).shape[1] if has_hidden(network) else 0,
             "masks_": masks,
-            "sparsity_": reached_sparsity(masks),
+            "sparsity_": best.sparsity,
             "multipliers_": multipliers,
             "n_unconstrained_": 0 if parity is None else int((~parity.constrained).sum()),
             "violation_": best.violation if math.isfinite(best.violation) else None,

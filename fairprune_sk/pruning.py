@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,38 +12,50 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
-from fairprune_sk.batch import Batch
+from fairprune_sk.batch import Batch, over_processes
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CellSums, class_columns, hard_outcome, margins
 from fairprune_sk.resident import ResidentIterator, ResidentTable
-from fairprune_sk.solvers import Problem, Solver
+from fairprune_sk.solvers import Problem, Solver, SolverState
+from fairprune_sk.solvers.base import copied
 from fairprune_sk.training import DeferredLosses
 
 CANDIDATES_FROM = 0.75
 """Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """A network that training passed through, with what it scores on the training table.
+    """A network that a run passed through, whole, with what it does on the training table.
 
     Attributes
     ----------
     parameters, buffers : dict of Tensor
         Of the masked network.
+    masks : dict of Tensor, bool
+        True keeps, by parameter name.
+    multipliers : Tensor of shape (n_cells,) or None
+        None where nothing is constrained.
+    sparsity : float
     accuracy : float
     selection_rates : list of float
         Of each column of the logits.
+    sums : CellSums or None
+        Hard outcomes by cell; their rates are what the constraint compares.
     gap : float
-        Gap of the hard rates, 0 where there is no constraint.
+        Gap of these rates, 0 where there is no constraint.
     violation : float
         What the gap is beyond the tolerance; minus infinity where there is none.
     """
 
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    multipliers: Tensor | None
+    sparsity: float
     accuracy: float
     selection_rates: list[float]
+    sums: CellSums | None
     gap: float
     violation: float
 
@@ -62,7 +74,8 @@ class PruningNet(DeferredLosses):
     Parameters
     ----------
     module : nn.Module
-        The trained network. It is trained on, in place.
+        The trained network. The solver works on tensors of its own; for the callbacks, they are
+        written into the module at the end of each epoch.
     problem : Problem
     solver : Solver
     **kwargs
@@ -110,7 +123,7 @@ class PruningNet(DeferredLosses):
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> PruningNet:
         """Set up the solver's state; the optimiser that skorch knows is that of the weights."""
-        self.state_ = self.solver.init(self.problem)
+        self.state_: SolverState = self.solver.init(self.problem)
         self.optimizer_ = self.state_.lower
         return self
 
@@ -120,6 +133,7 @@ class PruningNet(DeferredLosses):
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
         self.step_ = 0
         self.best_: Candidate | None = None
+        self.write()  # a solver may begin by going back to earlier weights
         self._last_masks = self.state_.masks
 
     def _set_training(self, training: bool = True) -> None:
@@ -163,6 +177,7 @@ class PruningNet(DeferredLosses):
     ) -> None:
         """Record what the epoch did, and keep its network if it is the best so far."""
         super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        self.write()
         masks = self.state_.masks
         self.history.record("sparsity", reached_sparsity(masks))
         self.history.record("mask_change", changed_share(self._last_masks, masks))
@@ -178,21 +193,40 @@ class PruningNet(DeferredLosses):
         if self.problem.fairness is not None:
             self.history.record("train_gap", math.nan)
 
-    def consider(self, table: ResidentTable) -> None:
-        """Measure the masked network on the whole training table; keep it if it is the best."""
-        parameters = {name: value.clone() for name, value in self.state_.masked().items()}
-        totals, sums = measure(self.problem, parameters, table, self)
+    @torch.no_grad()
+    def write(self) -> None:
+        """Write the weights as they are trained, masked or not, and the buffers into the module."""
+        own = dict(self.module_.named_parameters()) | dict(self.module_.named_buffers())
+        for name, tensor in {**self.state_.weights, **self.state_.buffers}.items():
+            own[name].copy_(tensor)
+
+    def candidate(self, table: ResidentTable) -> Candidate:
+        """Measure the network of this moment on the whole training table."""
+        state, term = self.state_, self.problem.fairness
+        totals, sums = measure(self.problem, state.tensors(), table, self)
         n, correct, *selected = totals.tolist()
         gap, violation = 0.0, -math.inf
-        if self.problem.fairness is not None and sums is not None:
-            parity = self.problem.fairness.parity
-            gap, violation = float(parity.gap(sums)), parity.violation(sums)
-        accuracy, selection_rates = correct / n, [rows / n for rows in selected]
-        self.history.record("train_accuracy", accuracy)
+        if term is not None and sums is not None:
+            gap, violation = float(term.parity.gap(sums)), term.parity.violation(sums)
+        return Candidate(
+            parameters=copied(state.masked()),
+            buffers=copied(state.buffers),
+            masks=state.masks,
+            multipliers=None if state.fairness is None else state.fairness.multipliers,
+            sparsity=reached_sparsity(state.masks),
+            accuracy=correct / n,
+            selection_rates=[rows / n for rows in selected],
+            sums=sums,
+            gap=gap,
+            violation=violation,
+        )
+
+    def consider(self, table: ResidentTable) -> None:
+        """Keep the network of this moment if it is the best so far."""
+        candidate = self.candidate(table)
+        self.history.record("train_accuracy", candidate.accuracy)
         if self.problem.fairness is not None:
-            self.history.record("train_gap", gap)
-        buffers = {name: b.clone() for name, b in self.module_.named_buffers()}
-        candidate = Candidate(parameters, buffers, accuracy, selection_rates, gap, violation)
+            self.history.record("train_gap", candidate.gap)
         if self.best_ is None or candidate.rank() < self.best_.rank():
             self.best_ = candidate
 
@@ -202,7 +236,10 @@ class PruningNet(DeferredLosses):
             self.state_ = self.solver.cut(self.problem, self.state_)
             self.consider(table)
         assert self.best_ is not None
-        return self.best_
+        # The multipliers of the end: a run that goes on from here starts with these.
+        fairness = self.state_.fairness
+        multipliers = None if fairness is None else fairness.multipliers
+        return replace(self.best_, multipliers=multipliers)
 
 
 def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
@@ -212,7 +249,7 @@ def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
 
 
 def measure(
-    problem: Problem, parameters: dict[str, Tensor], table: ResidentTable, net: PruningNet
+    problem: Problem, tensors: dict[str, Tensor], table: ResidentTable, net: PruningNet
 ) -> tuple[Tensor, CellSums | None]:
     """Totals and sums by cell of hard predictions on a table, in evaluation mode."""
     net._set_training(False)
@@ -220,7 +257,7 @@ def measure(
     sums: CellSums | None = None
     with torch.no_grad():
         for batch in ResidentIterator(table, table.evaluation_rows):
-            logits, _ = problem.evaluate(parameters, batch)
+            logits, _ = problem.evaluate(tensors, batch)
             part = outcome_totals(logits, batch)
             totals = part if totals is None else totals + part
             if problem.fairness is not None:
@@ -250,4 +287,4 @@ def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
     if weight is None:
         weight = torch.ones_like(right, dtype=logits.dtype)
     counts = torch.column_stack([torch.ones_like(weight), right, predicted])
-    return (counts.double() * weight.unsqueeze(-1)).sum(0)
+    return over_processes((counts.double() * weight.unsqueeze(-1)).sum(0))

@@ -111,7 +111,7 @@ def test_gradients_equal_autograd_through_the_masked_forward():
     state, _ = solver.gradients(problem, state, batch, solver.ramp_end)
     for name, weight in state.weights.items():
         torch.testing.assert_close(weight.grad, weights[name].grad)
-    ours = torch.cat([s.grad.flatten() for s in state.scores.values()])
+    ours = torch.cat([s.grad.flatten() for s in state.own.values.values()])
     theirs = torch.cat([m.grad.flatten() for m in masks.values()])
     torch.testing.assert_close(ours, theirs / theirs.square().mean().sqrt())
 
@@ -134,7 +134,7 @@ def test_constrained_levels_decide_who_sees_the_fairness_term(
         torch.allclose(state.weights[n].grad, plain.weights[n].grad) for n in plain.weights
     )
     same_scores = all(
-        torch.allclose(state.scores[n].grad, plain.scores[n].grad) for n in plain.scores
+        torch.allclose(state.own.values[n].grad, plain.own.values[n].grad) for n in plain.own.values
     )
     assert (same_weights, same_scores) == (not weights_see_it, not scores_see_it)
 
@@ -145,13 +145,14 @@ def test_implicit_gradient_changes_the_scores_alone():
     for name in closed.weights:
         torch.testing.assert_close(closed.weights[name].grad, first.weights[name].grad)
     assert any(
-        not torch.allclose(closed.scores[n].grad, first.scores[n].grad) for n in closed.scores
+        not torch.allclose(closed.own.values[n].grad, first.own.values[n].grad)
+        for n in closed.own.values
     )
 
 
 def test_frozen_masks_get_no_gradient():
     state = gradients(BilevelSolver(), frozen=True)
-    assert all(score.grad is None for score in state.scores.values())
+    assert all(score.grad is None for score in state.own.values.values())
     assert all(weight.grad is not None for weight in state.weights.values())
 
 
@@ -215,11 +216,11 @@ def test_frozen_and_unused_parameters_are_masked_but_not_trained():
     problem.module[0].weight.requires_grad_(False)
     solver = BilevelSolver()
     state = begun(solver, problem)
-    before = problem.module[0].weight.clone()
-    scores = state.scores["unused"].clone()
+    before = state.weights["0.weight"].clone()
+    scores = state.own.values["unused"].clone()
     state, _ = solver.gradients(problem, state, batch, solver.ramp_end)
-    assert (state.scores["unused"].grad == 0).all()
+    assert (state.own.values["unused"].grad == 0).all()
     solver.step(state)
-    assert torch.equal(problem.module[0].weight, before)
-    assert torch.equal(state.scores["unused"], scores)
+    assert torch.equal(state.weights["0.weight"], before)
+    assert torch.equal(state.own.values["unused"], scores)
     assert not state.masks["0.weight"].all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import math
 from itertools import pairwise
 
@@ -263,7 +264,10 @@ def make_problem(
         for start in range(0, n, batch_rows):
             yield rows.take(slice(start, start + batch_rows))
 
-    initial = {key: torch.randn_like(value) for key, value in module.state_dict().items()}
+    initial = {
+        key: torch.randn_like(value) if value.is_floating_point() else value.clone()
+        for key, value in module.state_dict().items()
+    }
     layout = Unstructured().layout(module)
     problem = Problem(
         module, evaluate, term, layout, sparsity, n, 0.01, 0.01, batches, initial=initial
@@ -325,7 +329,7 @@ def test_random_pruning_depends_on_random_state_alone(loans):
 @pytest.mark.parametrize("group", [None, 0, 1, 2])
 def test_loss_gradients_are_those_of_the_whole_table_or_of_one_group(group):
     problem, batch = make_problem(n_groups=3)
-    ours = loss_gradients(problem, dict(problem.module.named_parameters()), group)
+    ours = loss_gradients(problem, dict(problem.module.named_parameters()), {}, group)
     chosen = slice(None) if group is None else batch.group == group
     theirs = autograd(problem, batch.take(chosen))
     for key, gradient in theirs.items():
@@ -334,7 +338,7 @@ def test_loss_gradients_are_those_of_the_whole_table_or_of_one_group(group):
 
 def test_loss_gradients_of_a_group_without_rows_are_zero():
     problem, _ = make_problem()
-    ours = loss_gradients(problem, dict(problem.module.named_parameters()), 5)
+    ours = loss_gradients(problem, dict(problem.module.named_parameters()), {}, 5)
     assert all((gradient == 0).all() for gradient in ours.values())
 
 
@@ -482,6 +486,67 @@ def test_bip_is_bilevel_pruning_whose_levels_see_no_fairness(loans):
             assert all(torch.equal(other.masks_[key], mask) for key, mask in bip.masks_.items())
 
 
+class Averaging(nn.Module):
+    """A network with running statistics of torch's kind, and one that puts new tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1))
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, X):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * X.mean(0).detach()
+        return self.layers(X - self.mean)
+
+
+RUNS = {
+    **{name: (kind(), "demographic_parity") for name, kind in SOLVERS.items() if name != "fpgm"},
+    "balancing_act": (BalancingAct(), "degradation_parity"),
+    "previous batch": (BilevelSolver(upper_batch="previous"), "demographic_parity"),
+    "fair, then rounds": (
+        FairThenPrune(pruning=LotteryTicket(rewind_to="dense")),
+        "demographic_parity",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("stop", [1, 7, 11])
+def test_a_run_goes_on_from_its_saved_state_as_if_nothing_had_happened(name, stop):
+    solver, constraint = RUNS[name]
+    n_steps = 12
+
+    def go_on(problem, rows, state, steps):
+        for step in steps:
+            if not solver.settled(step / n_steps):
+                state = solver.move(problem, state, (step + 1) / n_steps)
+            batch = rows.take(slice(5 * step % 30, 5 * step % 30 + 30))
+            state, _ = solver.gradients(problem, state, batch, step / n_steps)
+            solver.step(state)
+        return state
+
+    problem, rows = make_problem(constraint, module=Averaging())
+    before = copy.deepcopy(problem.module.state_dict())
+    state = go_on(problem, rows, solver.init(problem), range(stop))
+    file = io.BytesIO()
+    torch.save(state.state_dict(), file)
+    expected = go_on(problem, rows, state, range(stop, n_steps))
+    assert any((buffer != before[key]).any() for key, buffer in expected.buffers.items())
+    for key, value in problem.module.state_dict().items():  # the state owns its tensors
+        assert torch.equal(value, before[key])
+
+    saved = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    again, rows = make_problem(constraint, module=Averaging())
+    state = go_on(again, rows, solver.restore(again, saved), range(stop, n_steps))
+    ours, theirs = (
+        torch.cat([v.flatten().double() for v in s.tensors().values()]) for s in (state, expected)
+    )
+    assert torch.equal(ours, theirs)
+    assert torch.equal(state.fairness.multipliers, expected.fairness.multipliers)
+    assert torch.equal(state.fairness.running.outcome, expected.fairness.running.outcome)
+
+
 @pytest.mark.parametrize("rewind_to", ["initial", "dense"])
 @pytest.mark.parametrize("n_rounds", [1, 3, 4])
 def test_a_lottery_ticket_is_pruned_and_put_back_in_every_round(rewind_to, n_rounds):
@@ -497,8 +562,8 @@ def test_a_lottery_ticket_is_pruned_and_put_back_in_every_round(rewind_to, n_rou
     for step in range(n_steps + 1):
         if step:
             state = solver.move(problem, state, step / n_steps)
-        if state.stage > rounds or step == 0:
-            rounds = state.stage
+        if state.own.done > rounds or step == 0:
+            rounds = state.own.done
             removed = sum(int((~mask).sum()) for mask in state.masks.values())
             sparsity = 1 - (1 - 0.8) ** (rounds / n_rounds)
             assert removed == math.ceil(sparsity * n_weights - 1e-6)
@@ -511,7 +576,7 @@ def test_a_lottery_ticket_is_pruned_and_put_back_in_every_round(rewind_to, n_rou
         state, _ = solver.gradients(problem, state, batch, step / n_steps)
         solver.step(state)
         assert state.lower.state
-        assert state.stage == min(math.floor(step * n_rounds / n_steps + 1e-9) + 1, n_rounds)
+        assert state.own.done == min(math.floor(step * n_rounds / n_steps + 1e-9) + 1, n_rounds)
     assert solver.settled((n_rounds - 1) / n_rounds)
     assert n_rounds == 1 or not solver.settled((n_rounds - 1) / n_rounds - 0.01)
 
@@ -558,8 +623,8 @@ def test_masks_can_learn_from_the_batch_before(levels):
     state, _ = solver.gradients(problem, state, first, 0.5)
     same_solver, same = bilevel_at_full_sparsity(make_problem()[0], constrained_levels=levels)
     same, _ = same_solver.gradients(problem, same, first, 0.5)
-    for key, score in state.scores.items():  # the first batch has none before it
-        torch.testing.assert_close(score.grad, same.scores[key].grad)
+    for key, score in state.own.values.items():  # the first batch has none before it
+        torch.testing.assert_close(score.grad, same.own.values[key].grad)
 
     state, _ = solver.gradients(problem, state, second, 0.5)
     z = {key: value.requires_grad_() for key, value in state.masked().items()}
@@ -573,7 +638,7 @@ def test_masks_can_learn_from_the_batch_before(levels):
         for key, mask in state.masks.items()
     }
     theirs = joint(expected, expected)
-    ours = torch.cat([state.scores[key].grad.flatten() for key in expected])
+    ours = torch.cat([state.own.values[key].grad.flatten() for key in expected])
     torch.testing.assert_close(ours, theirs / theirs.square().mean().sqrt())
 
 
@@ -596,8 +661,8 @@ def test_another_batch_for_the_masks_changes_neither_weights_nor_multipliers():
     for key, weight in same.weights.items():
         assert torch.equal(weight.grad, previous.weights[key].grad)
     assert any(
-        not torch.allclose(score.grad, previous.scores[key].grad)
-        for key, score in same.scores.items()
+        not torch.allclose(score.grad, previous.own.values[key].grad)
+        for key, score in same.own.values.items()
     )
 
 

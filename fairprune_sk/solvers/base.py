@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import Constraint
+from fairprune_sk.constraints import CellSums, Constraint
 from fairprune_sk.granularity import Layout, prunable_parameters
 from fairprune_sk.importance import IMPORTANCES
 from fairprune_sk.objective import (
@@ -48,10 +48,10 @@ class Problem:
     Attributes
     ----------
     module : nn.Module
-        The network; its parameters are updated in place.
+        The network as it is at the start; a solver leaves it alone.
     evaluate : callable
-        ``evaluate(parameters, batch)`` gives the logits of the network with these parameters,
-        shape (n, n_columns), and the mean loss.
+        ``evaluate(tensors, batch)`` gives the logits of the network with these parameters and
+        buffers, shape (n, n_columns), and the mean loss. Buffers may change in place.
     fairness : FairnessTerm or None
     layout : Layout
         What can be removed.
@@ -81,40 +81,85 @@ class Problem:
     start: Start | None = None
 
 
+class Own(Protocol):
+    """What one solver keeps in its state beyond what all keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of what is kept, as tensors, numbers, and dicts and lists of them."""
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave, in place."""
+
+
 @dataclass
 class SolverState:
-    """The iterate: weights (the module's own parameters), masks, scores, multipliers.
+    """The iterate: weights, masks and multipliers. It owns its tensors: no module shares them.
 
     Attributes
     ----------
     weights : dict of nn.Parameter
-        Every parameter of the module; those without ``requires_grad`` are masked, not trained.
+        Every parameter of the network; those without ``requires_grad`` are masked, not trained.
+    buffers : dict of Tensor
+        Running statistics and the like, which change in training.
     masks : dict of Tensor
         For each prunable parameter; True keeps.
     fairness : FairnessState or None
     lower : Optimizer
         Of the weights.
-    scores : dict of nn.Parameter
-        Scores in [0, 1] of what can be removed, where they are learned.
-    upper : Optimizer or None
-        Of the scores.
-    stage : int
-        Rounds of pruning that are behind, for solvers with several.
-    switched : bool
-        Whether the second stage has begun, for solvers with two.
-    memory : Any
-        What a solver looks back at: a batch, earlier weights.
+    own : Own or None
+        What this solver alone keeps, such as scores that are learned.
     """
 
     weights: dict[str, nn.Parameter]
+    buffers: dict[str, Tensor]
     masks: dict[str, Tensor]
     fairness: FairnessState | None
     lower: torch.optim.Optimizer
-    scores: dict[str, nn.Parameter]
-    upper: torch.optim.Optimizer | None = None
-    stage: int = 0
-    switched: bool = False
-    memory: Any = None
+    own: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy all that a run needs to go on from here, as tensors and numbers.
+
+        Returns
+        -------
+        dict
+            For :meth:`Solver.restore`, through a file or not.
+        """
+        fairness = None
+        if self.fairness is not None:
+            running = self.fairness.running
+            fairness = [self.fairness.multipliers, running.outcome, running.weight]
+        parts = {
+            "weights": self.weights,
+            "buffers": self.buffers,
+            "masks": self.masks,
+            "fairness": fairness,
+            "lower": self.lower.state_dict(),
+            "own": None if self.own is None else self.own.state_dict(),
+        }
+        return copied(parts)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave for the same problem and solver, in place.
+
+        Parameters
+        ----------
+        saved : dict
+        """
+        saved = copied(saved)
+        load_tensors(self.weights, saved["weights"])
+        load_tensors(self.buffers, saved["buffers"])
+        load_tensors(self.masks, saved["masks"])
+        if saved["fairness"] is not None:
+            multipliers, *running = saved["fairness"]
+            self.fairness = FairnessState(multipliers, CellSums(*running))
+        self.lower.load_state_dict(saved["lower"])
+        if self.own is not None:
+            self.own.load_state_dict(saved["own"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters of the masked network, and its buffers: what it computes with."""
+        return {**self.masked(), **self.buffers}
 
     def masked(self) -> dict[str, Tensor]:
         """Parameters of the masked network, ``z = m ⊙ θ``, cut off from the graph."""
@@ -127,6 +172,24 @@ class SolverState:
         """Those of :meth:`masked` that can be removed."""
         masked = self.masked()
         return {name: masked[name] for name in self.masks}
+
+
+def copied(value: Any) -> Any:
+    """Copy dicts and lists of tensors, each tensor cut off from graph and owner."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: copied(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [copied(part) for part in value]
+    return value
+
+
+@torch.no_grad()
+def load_tensors(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Write saved tensors into those of the same names."""
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
 
 
 def half_cosine(phase: float) -> float:
@@ -237,8 +300,12 @@ class Solver(ABC):
         return half_cosine(progress)
 
     def init(self, problem: Problem) -> SolverState:
-        """State before the first step."""
-        weights = dict(problem.module.named_parameters())
+        """State before the first step, with tensors of its own."""
+        weights = {
+            name: nn.Parameter(weight.detach().clone(), weight.requires_grad)
+            for name, weight in problem.module.named_parameters()
+        }
+        buffers = {name: buffer.clone() for name, buffer in problem.module.named_buffers()}
         masks = {
             name: torch.ones_like(parameter, dtype=torch.bool)
             for name, parameter in prunable_parameters(problem.module).items()
@@ -255,7 +322,24 @@ class Solver(ABC):
         trained = [weight for weight in weights.values() if weight.requires_grad]
         rate = problem.lr * problem.layout.lr_factor
         lower = torch.optim.AdamW(trained, lr=rate, weight_decay=float(decay), fused=True)
-        return self.begin(problem, SolverState(weights, masks, fairness, lower, {}))
+        return self.begin(problem, SolverState(weights, buffers, masks, fairness, lower))
+
+    def restore(self, problem: Problem, saved: dict[str, Any]) -> SolverState:
+        """State that :meth:`SolverState.state_dict` gave, to go on from there.
+
+        Parameters
+        ----------
+        problem : Problem
+            The same as it was then.
+        saved : dict
+
+        Returns
+        -------
+        SolverState
+        """
+        state = self.init(problem)
+        state.load_state_dict(saved)
+        return state
 
     @abstractmethod
     def begin(self, problem: Problem, state: SolverState) -> SolverState:
@@ -290,7 +374,11 @@ class Solver(ABC):
             "loss" of the batch, and "y_pred", its logits.
         """
         z = {name: value.requires_grad_() for name, value in state.masked().items()}
-        logits, loss = problem.evaluate(z, batch)
+        tensors = {**z, **state.buffers}
+        logits, loss = problem.evaluate(tensors, batch)
+        # A module may put another tensor in the place of a buffer.
+        buffers = {name: tensors[name].detach() for name in state.buffers}
+        state = replace(state, buffers=buffers)
         objective, levels, term = loss, self.levels(progress), problem.fairness
         if term is not None and state.fairness is not None:
             fairness = term.measure(state.fairness, logits, batch)
@@ -299,7 +387,7 @@ class Solver(ABC):
                 fairness = term.ascend(fairness)
             state = replace(state, fairness=fairness)
         seen = {level: objective if level in levels else loss for level in LEVELS}
-        moving = bool(state.scores) and not self.settled(progress)
+        learning = self.learns_masks(progress)
         # Parameters that the network does not use have a gradient of zero.
         lower = dict(
             zip(
@@ -307,13 +395,13 @@ class Solver(ABC):
                 torch.autograd.grad(
                     seen["lower"],
                     list(z.values()),
-                    retain_graph=moving and seen["upper"] is not seen["lower"],
+                    retain_graph=learning and seen["upper"] is not seen["lower"],
                     materialize_grads=True,
                 ),
                 strict=True,
             )
         )
-        if moving:
+        if learning:
             state = self.set_score_gradients(problem, state, z, seen, lower, batch)
         with torch.no_grad():
             for name, weight in state.weights.items():
@@ -321,6 +409,10 @@ class Solver(ABC):
                     grad = lower[name]
                     weight.grad = grad.mul_(state.masks[name]) if name in state.masks else grad
         return state, {"loss": loss.detach(), "y_pred": logits.detach()}
+
+    def learns_masks(self, progress: float) -> bool:
+        """Whether masks follow scores that have gradients; here they do not."""
+        return False
 
     def set_score_gradients(
         self,
@@ -352,10 +444,5 @@ class Solver(ABC):
 
     def step(self, state: SolverState) -> None:
         """Step along the gradients, and leave none behind: they are as large as the network."""
-        for optimizer in (state.lower, state.upper):
-            if optimizer is not None:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for score in state.scores.values():
-                score.clamp_(0.0, 1.0)
+        state.lower.step()
+        state.lower.zero_grad(set_to_none=True)

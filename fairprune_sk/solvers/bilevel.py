@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,10 @@ from fairprune_sk.solvers.base import (
     Problem,
     Solver,
     SolverState,
+    copied,
     cubic_ramp,
     half_cosine_after,
+    load_tensors,
 )
 
 
@@ -47,6 +50,36 @@ def mask_gradient(weight: Tensor, mask: Tensor, grad: Tensor, gamma: float | Non
     if gamma is None:
         return weight * grad
     return weight * grad - (mask * grad) * grad / gamma
+
+
+@dataclass
+class Scores:
+    """Mask scores that are learned.
+
+    Attributes
+    ----------
+    values : dict of nn.Parameter
+        Scores in [0, 1] of what can be removed.
+    optimizer : Optimizer
+    previous : Batch or None
+        The batch before, for masks that learn from it.
+    """
+
+    values: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    previous: Batch | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy scores, momentum and the batch."""
+        previous = None if self.previous is None else vars(self.previous)
+        parts = {"values": self.values, "optimizer": self.optimizer.state_dict()}
+        return copied({**parts, "previous": previous})
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take them over."""
+        load_tensors(self.values, saved["values"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.previous = None if saved["previous"] is None else Batch(**saved["previous"])
 
 
 @dataclass(frozen=True)
@@ -120,17 +153,30 @@ class Bip(Solver):
         """Every weight kept, scores from the importance."""
         scores = problem.layout.scores(IMPORTANCES[self.importance](state.prunable()))
         parameters = {name: nn.Parameter(score) for name, score in scores.items()}
-        upper = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             parameters.values(), lr=problem.mask_lr, momentum=self.mask_momentum
         )
-        return replace(state, scores=parameters, upper=upper)
+        return replace(state, own=Scores(parameters, optimizer))
 
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
         """Masks that keep what has the largest scores."""
         start = 0.0 if problem.start is None else problem.start.sparsity
         sparsity = self.sparsity_at(progress, problem.sparsity, start)
-        scores = {name: score.detach() for name, score in state.scores.items()}
+        scores = {name: score.detach() for name, score in state.own.values.items()}
         return replace(state, masks=problem.layout.project(scores, sparsity))
+
+    def learns_masks(self, progress: float) -> bool:
+        """Until they are settled."""
+        return not self.settled(progress)
+
+    def step(self, state: SolverState) -> None:
+        """Step of the weights and of the scores."""
+        super().step(state)
+        state.own.optimizer.step()
+        state.own.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for score in state.own.values.values():
+                score.clamp_(0.0, 1.0)
 
     def set_score_gradients(
         self,
@@ -148,9 +194,9 @@ class Bip(Solver):
         """
         objective = None if seen["upper"] is seen["lower"] else seen["upper"]
         if self.upper_batch == "previous":
-            if state.memory is not None:
-                objective = self.upper_objective(problem, state, z, state.memory)
-            state = replace(state, memory=batch)
+            if state.own.previous is not None:
+                objective = self.upper_objective(problem, state, z, state.own.previous)
+            state = replace(state, own=replace(state.own, previous=batch))
         upper = lower
         if objective is not None:
             gradients = torch.autograd.grad(objective, list(z.values()), materialize_grads=True)
@@ -164,11 +210,12 @@ class Bip(Solver):
                 }
             )
             n_scores = sum(gradient.numel() for gradient in by_name.values())
+            scores = state.own.values
             norm = torch.linalg.vector_norm(
-                torch.stack([torch.linalg.vector_norm(by_name[name]) for name in state.scores])
+                torch.stack([torch.linalg.vector_norm(by_name[name]) for name in scores])
             )
             unit = (norm / n_scores**0.5).clamp_min(1e-30)
-            for name, score in state.scores.items():
+            for name, score in scores.items():
                 score.grad = by_name[name].div_(unit)
         return state
 
@@ -176,7 +223,7 @@ class Bip(Solver):
         self, problem: Problem, state: SolverState, z: dict[str, Tensor], batch: Batch
     ) -> Tensor:
         """Objective of the upper level on a batch that is not the weights'."""
-        return problem.evaluate(z, batch)[1]
+        return problem.evaluate({**z, **state.buffers}, batch)[1]
 
 
 @dataclass(frozen=True)
@@ -219,7 +266,7 @@ mask_momentum
         self, problem: Problem, state: SolverState, z: dict[str, Tensor], batch: Batch
     ) -> Tensor:
         """Loss and penalty; the multipliers learn from the weights' batch."""
-        logits, loss = problem.evaluate(z, batch)
+        logits, loss = problem.evaluate({**z, **state.buffers}, batch)
         term = problem.fairness
         if "upper" not in self.constrained_levels or term is None:
             return loss

@@ -12,6 +12,7 @@ from torch import Tensor
 from fairprune_sk.solvers.base import Problem, SolverState
 from fairprune_sk.solvers.gradients import loss_gradients
 from fairprune_sk.solvers.gradual import Gradual
+from fairprune_sk.solvers.rewinding import Rounds
 
 
 @dataclass(frozen=True)
@@ -41,23 +42,27 @@ class FairGrape(Gradual):
         whole = isinstance(self.n_rounds, Integral) and self.n_rounds >= 1
         self._check("n_rounds", whole, "a positive whole number")
 
+    def begin(self, problem: Problem, state: SolverState) -> SolverState:
+        """No round is behind."""
+        return replace(state, own=Rounds())
+
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
         """Prune where a round begins: the first at once, the last at the end of the ramp."""
         begun = int(self._position(progress) * max(self.n_rounds - 1, 1) + 1e-9) + (
             self.n_rounds > 1
         )
-        if state.stage >= begun:
+        if state.own.done >= begun:
             return state
         sparsity = 1.0 - (1.0 - problem.sparsity) ** (begun / self.n_rounds)
-        state = replace(state, stage=begun)
-        return replace(state, masks=self._masks(problem, state, sparsity))
+        masks = self._masks(problem, state, sparsity)
+        return replace(state, masks=masks, own=Rounds(begun))
 
     def _masks(self, problem: Problem, state: SolverState, sparsity: float) -> dict[str, Tensor]:
         weights = state.masked()
         assert problem.fairness is not None
         importances = []
         for group in range(problem.fairness.parity.n_groups):
-            gradients = loss_gradients(problem, weights, group)
+            gradients = loss_gradients(problem, weights, state.buffers, group)
             squares = {name: (weights[name] * gradients[name]).square() for name in state.masks}
             importances.append(problem.layout.score_gradients(squares))
         names = list(importances[0])

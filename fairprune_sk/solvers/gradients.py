@@ -7,19 +7,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fairprune_sk.batch import over_processes
 from fairprune_sk.calls import evaluating
 from fairprune_sk.solvers.base import Problem
 
 
 def loss_gradients(
-    problem: Problem, parameters: dict[str, Tensor], group: int | None = None
+    problem: Problem,
+    parameters: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+    group: int | None = None,
 ) -> dict[str, Tensor]:
     """Gradient of the mean loss over the training table, or over the rows of one group.
 
     Parameters
     ----------
     problem : Problem
-    parameters : dict of Tensor
+    parameters, buffers : dict of Tensor
         Of the network, in evaluation mode.
     group : int, optional
         Code of the group.
@@ -33,19 +37,24 @@ def loss_gradients(
     def gradients(loss: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(loss, leaves, materialize_grads=True)
 
-    return mean_over_rows(problem, parameters, gradients, group)
+    return mean_over_rows(problem, parameters, buffers, gradients, group)
 
 
 def hessian_gradient(
-    problem: Problem, parameters: dict[str, Tensor], gradients: dict[str, Tensor]
+    problem: Problem,
+    parameters: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+    gradients: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """Hessian of the mean loss over the training table times a vector.
 
     Parameters
     ----------
     problem : Problem
-    parameters, gradients : dict of Tensor
-        Where the Hessian is taken, and the vector, such as the gradient there.
+    parameters, buffers : dict of Tensor
+        Where the Hessian is taken.
+    gradients : dict of Tensor
+        The vector, such as the gradient there.
 
     Returns
     -------
@@ -57,12 +66,13 @@ def hessian_gradient(
         products = [(g * gradients[n]).sum() for n, g in zip(parameters, first, strict=True)]
         return torch.autograd.grad(torch.stack(products).sum(), leaves, materialize_grads=True)
 
-    return mean_over_rows(problem, parameters, along)
+    return mean_over_rows(problem, parameters, buffers, along)
 
 
 def mean_over_rows(
     problem: Problem,
     parameters: dict[str, Tensor],
+    buffers: dict[str, Tensor],
     derivative: Callable[[Tensor, list[Tensor]], tuple[Tensor, ...]],
     group: int | None = None,
 ) -> dict[str, Tensor]:
@@ -70,7 +80,7 @@ def mean_over_rows(
 
     Parameters
     ----------
-    problem, parameters, group
+    problem, parameters, buffers, group
         As for :func:`loss_gradients`.
     derivative : callable
         From the summed loss of a batch, and the parameters, to one tensor for each of them.
@@ -91,9 +101,10 @@ def mean_over_rows(
             size = len(batch)
             if not size:
                 continue
-            _, loss = problem.evaluate(leaves, batch)
+            _, loss = problem.evaluate({**leaves, **buffers}, batch)
             parts = derivative(loss * size, [*leaves.values()])
             for name, part in zip(leaves, parts, strict=True):
                 total[name] += part
             n_rows += size
-    return {name: value / max(n_rows, 1) for name, value in total.items()}
+    n_rows = max(over_processes(n_rows), 1)
+    return {name: over_processes(value) / n_rows for name, value in total.items()}

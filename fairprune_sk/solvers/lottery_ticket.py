@@ -11,10 +11,11 @@ from fairprune_sk.solvers.base import (
     Problem,
     Solver,
     SolverState,
+    copied,
     half_cosine,
     without_smallest,
 )
-from fairprune_sk.solvers.rewinding import REWINDS, check_rewind, rewound
+from fairprune_sk.solvers.rewinding import REWINDS, Rounds, check_rewind, rewound
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ class LotteryTicket(Solver):
     def begin(self, problem: Problem, state: SolverState) -> SolverState:
         """Prune the dense network a first time."""
         weights = problem.initial
-        if self.rewind_to == "dense":
-            weights = {k: v.clone() for k, v in problem.module.state_dict().items()}
-        return self._next_round(problem, replace(state, memory=weights))
+        if self.rewind_to == "dense" or weights is None:
+            weights = copied({**state.weights, **state.buffers})
+        return self._next_round(problem, replace(state, own=Rounds(0, dict(weights))))
 
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
         """Prune and rewind where a round begins."""
         begun = min(int(progress * self.n_rounds + 1e-9) + 1, self.n_rounds)
-        while state.stage < begun:
+        while state.own.done < begun:
             state = self._next_round(problem, state)
         return state
 
@@ -80,6 +81,7 @@ class LotteryTicket(Solver):
         return without_smallest(problem, state, problem.sparsity)
 
     def _next_round(self, problem: Problem, state: SolverState) -> SolverState:
-        share = (state.stage + 1) / self.n_rounds
+        own = replace(state.own, done=state.own.done + 1)
+        share = own.done / self.n_rounds
         state = without_smallest(problem, state, 1.0 - (1.0 - problem.sparsity) ** share)
-        return replace(rewound(problem, state, state.memory), stage=state.stage + 1)
+        return replace(rewound(state, own.weights), own=own)

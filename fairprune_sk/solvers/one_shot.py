@@ -89,8 +89,8 @@ class AtInitialisation(OneShot):
 
     def begin(self, problem: Problem, state: SolverState) -> SolverState:
         """Put the initial weights back, and rank them."""
-        if self.rewind_to == "initial":
-            state = rewound(problem, state, problem.initial)
+        if self.rewind_to == "initial" and problem.initial is not None:
+            state = rewound(state, problem.initial)
         return super().begin(problem, state)
 
 
@@ -113,7 +113,7 @@ class Snip(AtInitialisation):
 
     def scores(self, problem: Problem, state: SolverState) -> dict[str, Tensor]:
         """Scores from the sensitivities."""
-        gradients = loss_gradients(problem, state.masked())
+        gradients = loss_gradients(problem, state.masked(), state.buffers)
         sensitivity = {n: (w * gradients[n]).abs() for n, w in state.prunable().items()}
         return problem.layout.scores(scaled(sensitivity))
 
@@ -152,7 +152,8 @@ class Grasp(AtInitialisation):
             return logits, log_loss(logits / self.softening, batch)
 
         soft, weights = replace(problem, evaluate=evaluate), state.masked()
-        flow = hessian_gradient(soft, weights, loss_gradients(soft, weights))
+        gradients = loss_gradients(soft, weights, state.buffers)
+        flow = hessian_gradient(soft, weights, state.buffers, gradients)
         return problem.layout.scores(scaled({n: w * flow[n] for n, w in state.prunable().items()}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -89,6 +90,10 @@ class PruneThenFair(_TwoStages):
         """As the first stage begins."""
         return self.pruning.begin(problem, state)
 
+    def step(self, state: SolverState) -> None:
+        """Step of the first stage; in the second, its scores have no gradients."""
+        self.pruning.step(state)
+
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
         """Masks of the first stage."""
         return self.pruning.move(problem, state, self._first(progress))
@@ -144,22 +149,60 @@ class FairThenPrune(_TwoStages):
         """Masks of the second stage."""
         if progress < self.switch:
             return state
-        return self.pruning.move(problem, self._begun(problem, state), self._second(progress))
+        inner = self._begun(problem, state)
+        return _outer(self.pruning.move(problem, inner, self._second(progress)))
 
     def cut(self, problem: Problem, state: SolverState) -> SolverState:
         """As the second stage would."""
-        return self.pruning.cut(problem, self._begun(problem, state))
+        return _outer(self.pruning.cut(problem, self._begun(problem, state)))
+
+    def step(self, state: SolverState) -> None:
+        """Step of the stage."""
+        if state.own is None:
+            super().step(state)
+        else:
+            self.pruning.step(_inner(state))
+
+    def restore(self, problem: Problem, saved: dict[str, Any]) -> SolverState:
+        """State as it was saved, in the stage that it was in."""
+        state = self.init(problem)
+        if saved["own"] is not None:
+            state = _outer(self._begun(problem, state))
+        state.load_state_dict(saved)
+        return state
 
     def _begun(self, problem: Problem, state: SolverState) -> SolverState:
-        """State of the second stage, which begins with the network as it is then."""
-        if state.switched:
-            return state
-        return self.pruning.begin(problem, replace(state, switched=True))
+        """State as the pruning knows it, which begins with the network as it is then."""
+        return self.pruning.begin(problem, state) if state.own is None else _inner(state)
 
     def gradients(
         self, problem: Problem, state: SolverState, batch: Batch, progress: float
     ) -> tuple[SolverState, dict[str, Tensor]]:
         """Those of the stage."""
-        if not state.switched:
+        if state.own is None:
             return super().gradients(problem, state, batch, progress)
-        return self.pruning.gradients(problem, state, batch, max(self._second(progress), 0.0))
+        second = max(self._second(progress), 0.0)
+        inner, step = self.pruning.gradients(problem, _inner(state), batch, second)
+        return _outer(inner), step
+
+
+@dataclass
+class _Second:
+    """That the second stage has begun, with what its solver keeps."""
+
+    own: Any
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"own": None if self.own is None else self.own.state_dict()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        if self.own is not None:
+            self.own.load_state_dict(saved["own"])
+
+
+def _inner(state: SolverState) -> SolverState:
+    return replace(state, own=state.own.own)
+
+
+def _outer(state: SolverState) -> SolverState:
+    return replace(state, own=_Second(state.own))
