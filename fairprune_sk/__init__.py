@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from fairprune_sk._version import __version__
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, SmallGroupWarning
-from fairprune_sk.persistence import load
-from fairprune_sk.pruner import FairPruner
+from fairprune_sk.pruner import FairPruner, load
 from fairprune_sk.report import FairnessReport, fairness_report
 from fairprune_sk.scoring import make_fairness_scorer, sparsest_within
 from fairprune_sk.solvers import BilevelSolver
@@ -16,13 +16,13 @@ __all__ = [
     "FairPruner",
     "FairnessReport",
     "SmallGroupWarning",
+    "__version__",
     "benchmark",
     "fairness_report",
     "load",
     "make_fairness_scorer",
     "sparsest_within",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,25 +13,28 @@ from fairprune_sk.calls import forward, main_output
 from fairprune_sk.units import Units, cut, find_units
 
 
-def compact(module: nn.Module, masks: dict[str, Tensor]) -> nn.Module:
-    """Copy a module with its masks burnt into the weights.
+def with_tensors(
+    module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device
+) -> nn.Module:
+    """Copy a module, with other values in its parameters and buffers.
 
     Parameters
     ----------
     module : nn.Module
-    masks : dict of Tensor, bool
-        Mask of each pruned parameter, by the parameter's name; True keeps.
+    tensors : dict of Tensor
+        By the name of the parameter or buffer, such as those of a masked network.
+    device : torch.device
 
     Returns
     -------
     nn.Module
         A plain module in evaluation mode: no hooks, no renamed parameters.
     """
-    network = copy.deepcopy(module)
-    parameters = dict(network.named_parameters())
+    network = copy.deepcopy(module).to(device)
+    own = dict(network.named_parameters()) | dict(network.named_buffers())
     with torch.no_grad():
-        for name, mask in masks.items():
-            parameters[name].mul_(mask.to(parameters[name].device))
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
     return network.eval()
 
 

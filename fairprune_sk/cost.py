@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save as tensors_to_bytes
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
@@ -20,9 +19,8 @@ from fairprune_sk.batch import on_device
 from fairprune_sk.calls import evaluating, forward
 from fairprune_sk.data import compressed, network_tensors
 from fairprune_sk.export import example_inputs
+from fairprune_sk.fitted import Fitted
 from fairprune_sk.outputs import device_of
-from fairprune_sk.pruner import FairPruner
-from fairprune_sk.training import plain
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,7 +84,7 @@ def _label(name: str) -> str:
 
 
 def cost_report(
-    pruner: FairPruner,
+    fitted: Fitted,
     X: Any = None,
     *,
     batch_sizes: Sequence[int] = (1, 64, 4096),
@@ -97,9 +95,8 @@ def cost_report(
 
     Parameters
     ----------
-    pruner : FairPruner
-        Fitted.
-    X : as for ``predict``, optional
+    fitted : Fitted
+    X : as for ``predict``, checked, optional
         Rows to measure on, repeated where a batch needs more. Random ones by default; needed
         where the network takes no matrix.
     batch_sizes : sequence of int
@@ -123,30 +120,18 @@ def cost_report(
     Counted is what ``torch.utils.flop_counter`` knows: convolutions and matrix products, no
     elementwise arithmetic. The networks take turns in the timing (``torch.utils.benchmark``), so
     that a disturbance meets both.
-
-    Examples
-    --------
-    >>> from fairprune_sk import FairPruner
-    >>> from fairprune_sk.cost import cost_report
-    >>> from fairprune_sk.datasets import make_biased_classification
-    >>> X, y, _ = make_biased_classification(200, random_state=0)
-    >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
-    >>> report = cost_report(pruner, batch_sizes=[1], min_run_time=0.01)
-    >>> bool(report.ratios["nonzero_multiply_adds"] > 5)
-    True
     """
-    check_is_fitted(pruner)
     if any(size < 1 for size in batch_sizes):
         raise ValueError(f"Got batch_sizes={batch_sizes!r}, but expected positive integers.")
-    device = device_of(pruner.network_)
+    device = device_of(fitted.network)
     networks = {
-        "dense": copy.deepcopy(plain(pruner.dense_estimator_.module_)).to(device).eval(),
-        "pruned": copy.deepcopy(pruner.network_).eval(),
+        "dense": copy.deepcopy(fitted.dense_module).to(device).eval(),
+        "pruned": copy.deepcopy(fitted.network).eval(),
     }
-    few = on_device(example_inputs(pruner, X, 2), device)
+    few = on_device(example_inputs(fitted, X, 2), device)
     costs = {name: _size(module) | _arithmetic(module, few, 2) for name, module in networks.items()}
     for size in batch_sizes:
-        inputs = on_device(example_inputs(pruner, X, size), device)
+        inputs = on_device(example_inputs(fitted, X, size), device)
         times: dict[str, list[float]] = {name: [] for name in networks}
         for name, network in 3 * list(networks.items()):
             times[name] += _times(network, inputs, n_threads, min_run_time / 3)

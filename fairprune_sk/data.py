@@ -30,8 +30,8 @@ from fairprune_sk.constraints import CONSTRAINTS
 from fairprune_sk.granularity import GRANULARITIES
 from fairprune_sk.solvers import SOLVERS, Enforcement
 
-VERSION = 1
-"""Of the format: files of a later one are refused."""
+VERSION = 2
+"""Of the format: files of another one are refused."""
 
 MAX_BYTES = 2**32
 """No member of a file is larger: a small file cannot fill the memory."""
@@ -238,10 +238,11 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Tensor]]:
     except Exception as error:
         what = "is truncated or damaged" if ours else "was not written by fairprune_sk"
         raise ValueError(f"Got {path}, which {what} ({len(content)} bytes).") from error
-    if version > VERSION:
+    if version != VERSION:
+        age = "a newer" if version > VERSION else "an older"
         raise ValueError(
-            f"Got {path} of format version {version}, but expected at most {VERSION}: it was "
-            "written by a newer fairprune_sk."
+            f"Got {path} of format version {version}, but expected {VERSION}: it was written by "
+            f"{age} fairprune_sk."
         )
     try:
         members = [_member(archive, name) for name in (_STATE, _TENSORS)]

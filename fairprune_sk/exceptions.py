@@ -1,5 +1,14 @@
 """Warnings about results that a user must not take for more than they are."""
 
+from __future__ import annotations
+
+import sys
+import warnings
+from itertools import count
+
+# Modules whose frames lie between a user's line and what happens there.
+_OURS = ("fairprune_sk.", "sklearn.callback")
+
 
 class ConstraintNotMetWarning(UserWarning):
     """No network met the tolerance; the one with the smallest violation was returned."""
@@ -11,3 +20,12 @@ class CollapseWarning(UserWarning):
 
 class SmallGroupWarning(UserWarning):
     """Groups with too few rows were left out of the constraint."""
+
+
+def warn_at_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's that called, however deep in this package."""
+    for depth in count(1):
+        module = sys._getframe(depth).f_globals.get("__name__", "")
+        if not module.startswith(_OURS) or sys._getframe(depth).f_back is None:
+            warnings.warn(message, category, stacklevel=depth + 1)
+            return

@@ -10,37 +10,32 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import check_is_fitted
 
-from fairprune_sk.pruner import FairPruner
-from fairprune_sk.validation import check_X
+from fairprune_sk.fitted import Fitted
 
 _DTYPES: dict[type, Any] = {str: object, int: np.int64, float: np.float64}
 _LARGEST = 2**62  # integers beyond it stand for "missing" and "unknown"
 
 
-def onnx_inputs(pruner: FairPruner, X: Any) -> dict[str, np.ndarray]:
+def onnx_inputs(fitted: Fitted, X: Any) -> dict[str, np.ndarray]:
     """Make the inputs of the exported model from the rows of a table.
 
     Parameters
     ----------
-    pruner : FairPruner
-        Fitted.
-    X : as for ``predict``
+    fitted : Fitted
+    X : as for ``predict``, checked
 
     Returns
     -------
     dict of ndarray
         By the name of the input.
     """
-    check_is_fitted(pruner)
-    X = check_X(pruner, X, reset=False)
-    if pruner.encoder_ is None:
+    if fitted.encoder is None:
         return dict(X) if isinstance(X, Mapping) else {"X": np.asarray(X)}
-    numbers, categories = (iter(part.T) for part in pruner.encoder_._split(pd.DataFrame(X)))
+    numbers, categories = (iter(part.T) for part in fitted.encoder._split(pd.DataFrame(X)))
     return {
         column.name: column.tokens(next(categories if column.keys is not None else numbers))
-        for column in columns_of(pruner)
+        for column in columns_of(fitted)
     }
 
 
@@ -71,10 +66,12 @@ class Column:
         return np.array(list(map(token, values)), dtype=_DTYPES[self.kind]).reshape(-1, 1)
 
 
-def columns_of(pruner: FairPruner) -> list[Column]:
+def columns_of(fitted: Fitted) -> list[Column]:
     """Find the columns of the table of a default network, in their order."""
-    encoder = pruner.encoder_
-    names = getattr(pruner, "feature_names_in_", [f"x{i}" for i in range(pruner.n_features_in_)])
+    encoder = fitted.encoder
+    names = fitted.feature_names
+    if names is None:
+        names = [f"x{i}" for i in range(len(encoder._categorical))]
     taken, codes, columns = {"probabilities", "label"}, iter(encoder.codes_), []
     for name, is_category in zip(names, encoder._categorical, strict=True):
         while name in taken:
@@ -107,14 +104,14 @@ def _category(name: str, codes: dict[Any, float]) -> Column:
     )
 
 
-def assembled(onnx: Any, pruner: FairPruner, columns: list[Column], network: Any) -> Any:
+def assembled(onnx: Any, fitted: Fitted, columns: list[Column], network: Any) -> Any:
     """Put the encoding of the table before a network, and the labels behind it.
 
     Parameters
     ----------
     onnx : module
         The package, which is no dependency.
-    pruner : FairPruner
+    fitted : Fitted
     columns : list of Column
         Of the table; none where the network has inputs of its own.
     network : onnx.ModelProto
@@ -142,7 +139,7 @@ def assembled(onnx: Any, pruner: FairPruner, columns: list[Column], network: Any
         return output
 
     if columns:
-        encoder, parts = pruner.encoder_, []
+        encoder, parts = fitted.encoder, []
         numbers = [column.name for column in columns if column.keys is None]
         if numbers:
             x = node("Concat", numbers, axis=1)
@@ -176,7 +173,7 @@ def assembled(onnx: Any, pruner: FairPruner, columns: list[Column], network: Any
     for value in graph.input:
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     del graph.value_info[:]  # where the dimension has another name
-    classes = to_tensor(_plain_classes(pruner.classes_), f"{prefix}classes")
+    classes = to_tensor(_plain_classes(fitted.classes), f"{prefix}classes")
     for item in graph.node:
         del item.metadata_props[:]  # paths on this machine
     nodes += graph.node
@@ -187,7 +184,7 @@ def assembled(onnx: Any, pruner: FairPruner, columns: list[Column], network: Any
     graph.initializer.extend([*constants, classes])
     graph.output.extend(
         [
-            make.make_tensor_value_info("probabilities", single, ["n", len(pruner.classes_)]),
+            make.make_tensor_value_info("probabilities", single, ["n", len(fitted.classes)]),
             make.make_tensor_value_info("label", classes.data_type, ["n"]),
         ]
     )

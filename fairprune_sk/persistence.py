@@ -1,16 +1,16 @@
-"""Fitted estimators as files that hold data alone: loading one never runs code from it."""
+"""Fitted values as files that hold data alone: loading one never runs code from it."""
 
 from __future__ import annotations
 
 import copy
 import os
-import warnings
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.history import History
 from torch import Tensor, nn
@@ -19,114 +19,98 @@ from torch.nn.modules.conv import _ConvNd
 
 from fairprune_sk.calls import evaluating, forward, main_output
 from fairprune_sk.data import VERSION, as_json, from_json, network_tensors, read_file, write_file
-from fairprune_sk.dense import _build_module
 from fairprune_sk.encoding import TableEncoder
+from fairprune_sk.exceptions import warn_at_caller
+from fairprune_sk.fitted import Fitted
 from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import device_of
-from fairprune_sk.pruner import FairPruner
 from fairprune_sk.training import BinaryNet, MulticlassNet, plain
+from fairprune_sk.user_networks import build_module
 
 # Layers whose forward reads its sizes off the weights, or off plain integers, which are stored.
 _RESIZABLE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.PReLU)
 
-# Of scikit-learn's callbacks and routing, not of the fit.
-_SHELL = {"_skl_callbacks", "_skl_callbacks_to_teardown", "_callback_fit_ctx", "_metadata_request"}
+# What of a fitted value is data as it is.
+_DATA = [f.name for f in fields(Fitted) if f.name not in ("encoder", "dense", "network", "history")]
 
 
-def save(pruner: FairPruner, path: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator to a file without code: weights as safetensors, the rest as JSON.
-
-    An interrupted or failed write leaves a file that was there before as it was.
+def write_fitted(
+    path: str | os.PathLike[str], fitted: Fitted, parameters: Mapping[str, Any]
+) -> None:
+    """Write a fitted value, and the parameters of its estimator, to a file without code.
 
     Parameters
     ----------
-    pruner : FairPruner
-        Fitted.
     path : str or path
+    fitted : Fitted
+    parameters : dict
+        Without the network that was asked for.
 
     Raises
     ------
     ValueError
-        If a parameter or a fitted attribute is no data, such as a constraint of one's own.
+        If something is no data, such as a constraint of one's own.
 
     Warns
     -----
     UserWarning
         If ``callbacks``, or a ``random_state`` that is no integer, are left out.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from fairprune_sk import FairPruner
-    >>> from fairprune_sk.datasets import make_biased_classification
-    >>> from fairprune_sk.persistence import load, save
-    >>> X, y, _ = make_biased_classification(200, random_state=0)
-    >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(pruner, f"{folder}/pruner.fairprune")
-    ...     loaded = load(f"{folder}/pruner.fairprune")
-    >>> bool((loaded.predict_proba(X) == pruner.predict_proba(X)).all())
-    True
     """
-    check_is_fitted(pruner)
-    parameters = pruner.get_params(deep=False)
-    apart = {*parameters, *_SHELL, "dense_estimator_", "encoder_", "history_"}
-    attributes = {name: value for name, value in vars(pruner).items() if name not in apart}
-    networks = {k: v for k, v in attributes.items() if isinstance(v, nn.Module)}
-    del parameters["estimator"]
+    parameters = dict(parameters)
     for name in ("callbacks", "random_state"):
         value = parameters[name]
         if value is not None and not isinstance(value, int | np.integer):
-            warnings.warn(f"Not saved: {name}={value!r}, which is no data.", stacklevel=2)
+            warn_at_caller(f"Not saved: {name}={value!r}, which is no data.", UserWarning)
             parameters[name] = None
-    dense = plain(pruner.dense_estimator_.module_)
-    default = pruner.encoder_ is not None
+    dense, encoder = fitted.dense_module, fitted.encoder
     tensors = {
         f"{name}/{key}": tensor
-        for name, network in {"dense": dense, **networks}.items()
+        for name, network in (("dense", dense), ("network", fitted.network))
         for key, tensor in network_tensors(network).items()
     }
     state = {
         "parameters": parameters,
-        "attributes": {k: v for k, v in attributes.items() if k not in networks},
-        "encoder": vars(pruner.encoder_) if default else None,
-        "architecture": _architecture(dense) if default else type(dense).__name__,
-        "binary": isinstance(pruner.dense_estimator_, NeuralNetBinaryClassifier),
-        "sizes": {name: _changed_sizes(dense, network) for name, network in networks.items()},
-        "probe": _probe(pruner),
-        "history": _epochs(pruner.history_),
-        "dense_history": _epochs(pruner.dense_estimator_.history),
+        "fitted": {name: getattr(fitted, name) for name in _DATA},
+        "encoder": None if encoder is None else vars(encoder),
+        "architecture": type(dense).__name__ if encoder is None else _architecture(dense),
+        "binary": isinstance(fitted.dense, NeuralNetBinaryClassifier),
+        "sizes": _changed_sizes(dense, fitted.network),
+        "probe": _probe(fitted),
+        "history": _epochs(fitted.history),
+        "dense_history": _epochs(fitted.dense.history),
     }
     write_file(path, as_json(state, tensors), tensors)
 
 
-def load(path: str | os.PathLike[str], *, modules: Any = None) -> FairPruner:
-    """Read an estimator that :func:`save` wrote. No code in the file is run; it holds none.
+def read_fitted(
+    path: str | os.PathLike[str], modules: Any = None
+) -> tuple[dict[str, Any], Fitted, Any]:
+    """Read what :func:`write_fitted` wrote.
 
     Parameters
     ----------
     path : str or path
     modules : nn.Module instance or class, callable that returns one, or skorch net
-        For an estimator that was fitted with a network of the user's: the same dense network, as
-        code cannot come from the file. Its weights do not matter; the object is not changed.
+        The dense network, where it is not the default one; see :func:`fairprune_sk.load`.
 
     Returns
     -------
-    FairPruner
-        Predicts to the same bits as the one that was saved, on the CPU. Its ``estimator`` is
-        None, or what ``modules`` gave.
+    parameters : dict
+        Of the estimator.
+    fitted : Fitted
+    estimator : Any
+        What ``modules`` gave.
 
     Raises
     ------
     ValueError
-        If the file is truncated, was changed, is foreign, or comes from a later version; or if
-        the module is not of the saved architecture.
+        If the file is not as it was written, or the module is not of its architecture.
     """
     data, tensors = read_file(path)
     try:
         state = from_json(data, tensors)
-        attributes, architecture = state["attributes"], state["architecture"]
-        pruner = FairPruner(**state["parameters"])
+        known, architecture = state["fitted"], state["architecture"]
+        parameters, sizes = dict(state["parameters"]), state["sizes"]
         encoder = None
         if state["encoder"] is not None:
             encoder = TableEncoder()
@@ -143,25 +127,21 @@ def load(path: str | os.PathLike[str], *, modules: Any = None) -> FairPruner:
     if net is not None:
         built = plain(net.module_)
     elif isinstance(modules, type):
-        X = np.empty((0, attributes.get("n_features_in_", 0)), dtype=np.float32)
-        built = _build_module(modules, X, len(attributes["classes_"]))
+        X = np.empty((0, known["schema"].get("n_features_in_", 0)), dtype=np.float32)
+        built = build_module(modules, X, len(known["classes"]))
     elif modules is not None:
         modules = modules if isinstance(modules, nn.Module) else modules()
         built = copy.deepcopy(modules)
-    networks = {name: copy.deepcopy(built).eval() for name in state["sizes"]}
+    network = copy.deepcopy(built).eval()
     _fill(built, tensors, "dense")
-    resized: list[nn.Module] = []
-    for name, network in networks.items():
-        _resize(network, state["sizes"][name])
-        resized += _fill(network, tensors, name)
-    for name, value in {**attributes, **networks, "estimator": modules}.items():
-        setattr(pruner, name, value)
-    pruner.encoder_ = encoder
-    pruner.dense_estimator_ = net or _dense_net(built, state["binary"], pruner._probabilities)
-    pruner.dense_estimator_.history_ = _history(state["dense_history"])
-    pruner.history_ = _history(state["history"])
-    _check_probe(pruner, state["probe"], resized)
-    return pruner
+    _resize(network, sizes)
+    resized = _fill(network, tensors, "network")
+    dense = net or _dense_net(built, state["binary"], known["probabilities"])
+    dense.history_ = _history(state["dense_history"])
+    history = _history(state["history"])
+    fitted = Fitted(**known, encoder=encoder, dense=dense, network=network, history=history)
+    _check_probe(fitted, state["probe"], resized)
+    return parameters, fitted, modules
 
 
 def _architecture(dense: nn.Module) -> dict[str, Any]:
@@ -188,7 +168,7 @@ def _changed_sizes(dense: nn.Module, network: nn.Module) -> dict[str, dict[str, 
     """Sizes that are not those of the dense network, by layer."""
     before, after = dict(dense.named_modules()), dict(network.named_modules())
     if {n: type(layer) for n, layer in before.items()} != {n: type(v) for n, v in after.items()}:
-        raise ValueError("Got a network_ with layers that the dense network has not.")
+        raise ValueError("Got a network with layers that the dense network has not.")
     changed = {
         name: {k: v for k, v in _sizes(layer).items() if _sizes(before[name]).get(k) != v}
         for name, layer in after.items()
@@ -256,23 +236,23 @@ def _history(epochs: list[dict[str, Any]]) -> History:
     return History({"batches": [], **epoch} for epoch in epochs)
 
 
-def _probe(pruner: FairPruner) -> Tensor | None:
+def _probe(fitted: Fitted) -> Tensor | None:
     """Output of the network for made-up rows; None if it takes no matrix."""
-    encoder = pruner.encoder_
-    n = getattr(pruner, "n_features_in_", 1)
+    encoder, network = fitted.encoder, fitted.network
+    n = fitted.n_features or 1
     if encoder is not None:
         n = len(encoder.edges_) + len(encoder.n_categories_)
     try:
-        with evaluating(pruner.network_):
-            X = torch.linspace(-2.0, 2.0, 8 * n, device=device_of(pruner.network_)).view(8, n)
-            return main_output(forward(pruner.network_, X)).float().cpu()
+        with evaluating(network):
+            X = torch.linspace(-2.0, 2.0, 8 * n, device=device_of(network)).view(8, n)
+            return main_output(forward(network, X)).float().cpu()
     except Exception:  # images, several inputs
         return None
 
 
-def _check_probe(pruner: FairPruner, expected: Tensor | None, resized: list[nn.Module]) -> None:
+def _check_probe(fitted: Fitted, expected: Tensor | None, resized: list[nn.Module]) -> None:
     """Refuse a network that does not compute what the saved one did."""
-    name, got = type(pruner.network_).__name__, _probe(pruner)
+    name, got = type(fitted.network).__name__, _probe(fitted)
     if expected is None:
         unsure = {type(layer).__name__ for layer in resized if not isinstance(layer, _RESIZABLE)}
         if unsure:

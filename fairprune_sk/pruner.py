@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Mapping
-from dataclasses import replace
 from numbers import Integral, Real
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from fairlearn.reductions import Moment
-from scipy.special import expit, softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -27,35 +20,28 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skorch import NeuralNet
-from skorch.dataset import get_len
-from torch import Tensor, nn
+from torch import nn
+from torch.export import ExportedProgram
 
-from fairprune_sk.batch import Batch, fingerprint, on_device, over_processes, streams, take
+from fairprune_sk.batch import n_rows
 from fairprune_sk.callbacks import EpochTasks
-from fairprune_sk.compaction import compact, read_columns, shrink
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
-from fairprune_sk.dense import check_estimator, fit_dense_once, module_of
-from fairprune_sk.encoding import TableEncoder
-from fairprune_sk.fitting import (
-    MERGED_ROWS,
-    dense_outcomes,
-    layout_of,
-    merge_repeated_rows,
-    pruning_net,
-    resolve_device,
-    solver_of,
-    warn_about,
-)
+from fairprune_sk.cost import CostReport, cost_report
+from fairprune_sk.dense import train_dense
+from fairprune_sk.export import to_onnx, to_torch_export
+from fairprune_sk.fitted import Fitted, fitted_of
 from fairprune_sk.granularity import GRANULARITIES, Granularity
-from fairprune_sk.modules import TabularNetwork
-from fairprune_sk.outputs import gives_probabilities, has_hidden, hidden, last_hidden, logits
-from fairprune_sk.parity import Parity
-from fairprune_sk.pruning import outcome_totals
+from fairprune_sk.onnx_graph import onnx_inputs
+from fairprune_sk.outcome_warnings import warn_about
+from fairprune_sk.persistence import read_fitted, write_fitted
+from fairprune_sk.pruning import prune
 from fairprune_sk.requirement import requirement_of
-from fairprune_sk.resident import ResidentTable, table_of
-from fairprune_sk.solvers import SOLVERS, Solver, Start
-from fairprune_sk.training import plain, seeded, train
+from fairprune_sk.resident import table_of
+from fairprune_sk.solvers import SOLVERS, Solver
+from fairprune_sk.task import Given, settings_of, task_of
+from fairprune_sk.training import seeded
 from fairprune_sk.validation import (
+    SCHEMA,
     check_groups,
     check_labels,
     check_parity,
@@ -360,7 +346,7 @@ class FairPruner(
         data = {"X": X, "y": y, "metadata": {k: v for k, v in metadata.items() if v is not None}}
         try:
             context.call_on_fit_task_begin(estimator=self, **data)
-            fitted = self._fit(context, data, **metadata)
+            fitted = self._fit(context, data, **metadata).attributes()
         except BaseException:
             # What checking has set (n_features_in_, ...) goes as well: all or nothing.
             ours = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
@@ -380,181 +366,45 @@ class FairPruner(
         sensitive_features: Any,
         control_features: Any,
         sample_weight: Any,
-    ) -> dict[str, Any]:
-        """Check everything, train, prune; return the fitted attributes."""
-        warm = self.warm_start and hasattr(self, "network_")
-        X = check_X(self, data["X"], reset=not warm)
-        y, classes = check_labels(data["y"], type(self).__name__)
-        check_consistent_length(np.empty(get_len(X)), y)
-        if warm and not np.array_equal(classes, self.classes_):
-            raise ValueError(
-                f"Got y with classes {list(classes)} with warm_start=True, but the network that "
-                f"is to be continued has {list(self.classes_)}."
-            )
+    ) -> Fitted:
+        """Check everything, train, prune."""
+        last = self._fitted if self.warm_start and hasattr(self, "_fitted") else None
+        X = check_X(self, data["X"], reset=last is None)
+        y, classes = check_labels(data["y"], type(self).__name__, last)
+        check_consistent_length(np.empty(n_rows(X)), y)
         weight = check_weight(sample_weight, self.class_weight, classes[y])
         requirement = requirement_of(self)
-        group, groups = check_groups(
-            sensitive_features,
-            len(y),
-            None if requirement is None else self.constraint,
-            self.missing_sensitive,
-        )
+        asked = None if requirement is None else self.constraint
+        group, groups = check_groups(sensitive_features, len(y), asked, self.missing_sensitive)
         parity, cell = None, None
         if requirement is not None and group is not None and groups is not None:
             parity, cell = check_parity(
-                requirement,
-                y,
-                classes,
-                group,
-                groups,
-                control_features,
-                self.min_group_count,
+                requirement, y, classes, group, groups, control_features, self.min_group_count
             )
-        device = resolve_device(self.device)
+        schema = {name: vars(self)[name] for name in SCHEMA if name in vars(self)}
+        given = Given(X, y, classes, weight, group, groups, parity, cell, schema)
+        settings = settings_of(self.get_params(deep=False))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        with seeded(seed, device):
-            encoder, seen = None, X
-            if self.estimator is None:
-                if len(y) <= MERGED_ROWS:
-                    kept = [] if cell is None else list(cell.numpy().T)
-                    if solver_of(self).needs_groups and group is not None:
-                        kept.append(group)
-                    index, weight = merge_repeated_rows(X, y, kept, weight)
-                    X = X.iloc[index] if isinstance(X, pd.DataFrame) else X[index]
-                    y = y[index]
-                    if cell is not None:
-                        cell, group = cell[index], group[index]
-            if weight is not None:
-                weight = weight / (over_processes(weight.sum()) / over_processes(len(weight)))
-            if self.estimator is None:
-                encoder = self.encoder_ if warm else TableEncoder().fit(X, y, weight)
-                X, seen = encoder.transform(X), encoder.transform(seen)
-            network: Any = None
-            if warm:
-                module = self._masked_network()
-            elif encoder is not None:
-                network = module = TabularNetwork(
-                    encoder.edges_,
-                    encoder.n_categories_,
-                    n_outputs=1 if len(classes) == 2 else len(classes),
-                )
-            else:
-                network = check_estimator(self.estimator, X, classes, weight)
-                module = module_of(network)
-            few, cpu = slice(0, 2), torch.device("cpu")
-            layout = layout_of(
-                self.granularity,
-                copy.deepcopy(module).to(cpu),
-                on_device(take(X, few), cpu),
-                self.sparsity,
-            ).to(device)
-            own = isinstance(network, nn.Module)  # not a skorch net, and no warm start
-            solver_of(self).check(
-                layout, None if requirement is None else requirement.constraint, own
-            )
-            initial = copy.deepcopy(module.state_dict()) if own else None
-            weight = None if weight is None else weight.astype(np.float32)
-            table = table_of(
-                Batch(
-                    X,
-                    torch.from_numpy(y),
-                    None if weight is None else torch.from_numpy(weight),
-                    cell,
-                    None if cell is None or group is None else torch.from_numpy(group),
-                ),
-                device,
-            )
+        with seeded(seed, settings.device):
+            task = task_of(given, self.estimator, settings, last)
+            table = table_of(task.rows, settings.device)
+            dense = train_dense(task, table, self._progress(context, data, "dense training"))
 
-            def tasks(name: str, fitted: Any = None) -> EpochTasks | None:
-                if not getattr(self, "_skl_callbacks", None):
-                    return None
-                return EpochTasks(context, self, name, data, fitted)
+            def as_if_stopped(net: Any) -> dict[str, Any]:
+                return fitted_of(task, dense, net.left(net.candidate())).attributes()
 
-            dense = self.dense_estimator_ if warm else None
-            if dense is None:
-                progress = tasks("dense training")
-                dense = fit_dense_once(
-                    self.memory, network, X, y, weight, table, device, self.verbose, progress
-                )
-            probabilities = gives_probabilities(dense, table)
-            dense_logits = logits(dense.module_, table, probabilities)
-            if parity is not None:
-                parity = parity.to(device)
-                if parity.requirement.constraint.relative_to_dense:
-                    reference = dense_outcomes(dense_logits, table, parity)
-                    table.rows = replace(table.rows, reference=reference)
-            start = None
-            if warm:
-                start = Start(self.sparsity_, self._last_multipliers(parity))
-            module = copy.deepcopy(module if warm else plain(dense.module_)).to(device)
-            net = pruning_net(
-                self,
-                module,
-                layout,
-                dense,
-                probabilities,
-                table,
-                parity,
-                start,
-                initial,
-            )
-            shell = {"classes_": classes, "encoder_": encoder, "_probabilities": probabilities}
+            progress = self._progress(context, data, "pruning", as_if_stopped)
+            run = prune(task, table, dense, progress)
+        warn_about(task, dense, run)
+        return fitted_of(task, dense, run)
 
-            def predicting(net: Any) -> dict[str, Any]:
-                state = net.state_
-                network = compact(net.module_, state.masks)
-                network.load_state_dict(state.tensors(), strict=False)
-                return {**shell, "network_": network}
-
-            net = train(net, table, callback=tasks("pruning", predicting))
-            best = net.finish(table)
-        n, _, *dense_rates = outcome_totals(dense_logits.to(device), table.rows).tolist()
-        warn_about(best, parity, [rows / n for rows in dense_rates], classes)
-        network = compact(net.module_, best.masks)
-        network.load_state_dict({**best.parameters, **best.buffers}, strict=False)
-        rows = table.take(few).X
-        if layout.cuts:
-            network = shrink(network, rows)
-        support = self._support(network, rows, encoder)
-        masks = {name: mask.cpu() for name, mask in best.masks.items()}
-        multipliers = None
-        if best.multipliers is not None and parity is not None:
-            multipliers = pd.DataFrame(
-                best.multipliers.view(-1, parity.n_groups).cpu().numpy(),
-                index=parity.conditions,
-                columns=parity.groups,
-            )
-        return {
-            **shell,
-            "groups_": groups,
-            "selected_features_": support,
-            "dense_estimator_": dense,
-            "network_": network,
-            # For a warm start, which goes on in the size of the dense network.
-            "_kept_weights": {
-                name: value.cpu()[masks[name]] if name in masks else value.cpu()
-                for name, value in {**best.parameters, **best.buffers}.items()
-            },
-            "_n_hidden": last_hidden(network, rows).shape[1] if has_hidden(network) else 0,
-            "masks_": masks,
-            "sparsity_": best.sparsity,
-            "multipliers_": multipliers,
-            "n_unconstrained_": 0 if parity is None else int((~parity.constrained).sum()),
-            "violation_": best.violation if math.isfinite(best.violation) else None,
-            "history_": net.history,
-            "n_iter_": net.step_,
-            "_fingerprint": fingerprint(seen),
-        }
-
-    def _support(self, network: nn.Module, X: Any, encoder: Any) -> np.ndarray | None:
-        """Columns of the table that the network reads: names where it has them, or positions."""
-        if not isinstance(X, Tensor) or X.ndim != 2:
+    def _progress(
+        self, context: Any, data: dict[str, Any], phase: str, fitted: Any = None
+    ) -> EpochTasks | None:
+        """Report of a phase to scikit-learn's callbacks, where there are any."""
+        if not getattr(self, "_skl_callbacks", None):
             return None
-        columns = read_columns(network, X).nonzero().flatten().numpy()
-        if encoder is not None:
-            columns = np.unique(encoder.source_[columns])
-        names = getattr(self, "feature_names_in_", None)
-        return columns if names is None else names[columns]
+        return EpochTasks(context, self, phase, data, fitted)
 
     def get_support(self, indices: bool = False) -> np.ndarray:
         """Columns of the table that the pruned network reads; the others may as well be absent.
@@ -580,31 +430,10 @@ class FairPruner(
         mask = np.isin(names, self.selected_features_)
         return np.flatnonzero(mask) if indices else mask
 
-    def _masked_network(self) -> nn.Module:
-        """Network of the last fit in the size of the dense one, on the CPU."""
-        network = copy.deepcopy(plain(self.dense_estimator_.module_)).cpu().eval()
-        state = dict(self._kept_weights)
-        for name, mask in self.masks_.items():
-            state[name] = torch.zeros(mask.shape, dtype=state[name].dtype)
-            state[name][mask] = self._kept_weights[name]
-        network.load_state_dict(state, strict=False)
-        return network
-
-    def _last_multipliers(self, parity: Parity | None) -> Tensor | None:
-        """Multipliers of the last fit, where they belong to the same cells."""
-        last = self.multipliers_
-        if last is None or parity is None:
-            return None
-        if (*last.index, *last.columns) != (*parity.conditions, *parity.groups):
-            return None
-        return torch.from_numpy(last.to_numpy(copy=True)).flatten()
-
-    def _table(self, X: Any) -> ResidentTable:
+    def _checked(self, X: Any) -> Any:
+        """X like that of ``fit``, checked."""
         check_is_fitted(self)
-        X = check_X(self, X, reset=False)
-        if self.encoder_ is not None:
-            X = self.encoder_.transform(X)
-        return table_of(Batch(X), torch.device("cpu"))
+        return check_X(self, X, reset=False)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits; positive where the positive class of two is predicted.
@@ -617,7 +446,8 @@ class FairPruner(
         -------
         ndarray of shape (n,), or (n, n_classes) for more than two classes
         """
-        return self._scores("network_", X)
+        X = self._checked(X)
+        return self._fitted.scores(X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class.
@@ -631,10 +461,8 @@ class FairPruner(
         ndarray of shape (n, n_classes)
             In the order of ``classes_``.
         """
-        scores = self.decision_function(X)
-        if scores.ndim == 2:
-            return softmax(scores, axis=1)
-        return np.column_stack([expit(-scores), expit(scores)])
+        X = self._checked(X)
+        return self._fitted.probabilities_of(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predicted labels.
@@ -647,7 +475,8 @@ class FairPruner(
         -------
         ndarray of shape (n,)
         """
-        return self._labels(self.decision_function(X))
+        X = self._checked(X)
+        return self._fitted.labels(self._fitted.scores(X))
 
     def predict_dense(self, X: Any) -> np.ndarray:
         """Labels that the dense network predicts, for comparison.
@@ -660,16 +489,8 @@ class FairPruner(
         -------
         ndarray of shape (n,)
         """
-        return self._labels(self._scores("dense_estimator_.module_", X))
-
-    def _scores(self, network: str, X: Any) -> np.ndarray:
-        """Logits of one of the fitted networks, named, since there may be none yet."""
-        table = self._table(X)
-        scores = logits(attrgetter(network)(self), table, self._probabilities).numpy()
-        return (scores[:, 0] if scores.shape[1] == 1 else scores).astype(np.float64)
-
-    def _labels(self, scores: np.ndarray) -> np.ndarray:
-        return self.classes_[scores.argmax(1) if scores.ndim == 2 else (scores > 0).astype(int)]
+        X = self._checked(X)
+        return self._fitted.labels(self._fitted.scores(X, dense=True))
 
     def transform(self, X: Any) -> np.ndarray:
         """Activations of the pruned network's last hidden layer.
@@ -683,81 +504,194 @@ class FairPruner(
         ndarray of shape (n, n_hidden)
             The inputs of the output layer.
         """
-        table = self._table(X)
-        return hidden(self.network_, table).numpy()
+        X = self._checked(X)
+        return self._fitted.hidden(X)
 
     @property
     def _n_features_out(self) -> int:
-        return self._n_hidden
+        return self._fitted.n_hidden
 
     def __getstate__(self) -> dict[str, Any]:
         """State for pickling: the network goes to the CPU, where every machine can load it."""
         state = super().__getstate__()
-        if "network_" in state:
-            state = {**state, "network_": copy.deepcopy(state["network_"]).cpu()}
+        if "_fitted" in state:
+            state |= state["_fitted"].on_cpu().attributes()
         return state
 
-    # What follows hands over to modules that know the estimator, and are imported by need.
-
-    def cost_report(self, X: Any = None, **options: Any) -> Any:
-        """Measure what pruning saves: see :func:`fairprune_sk.cost.cost_report`.
+    def cost_report(self, X: Any = None, **options: Any) -> CostReport:
+        """Measure what pruning saves, on the device of the pruned network.
 
         Parameters
         ----------
         X : as for predict, optional
-            Rows to measure on.
+            Rows to measure on, repeated where a batch needs more. Random ones by default; needed
+            where the network takes no matrix.
         **options
-            As for the function.
+            ``batch_sizes``, ``n_threads`` and ``min_run_time``: see
+            :func:`fairprune_sk.cost.cost_report`.
 
         Returns
         -------
         CostReport
-        """
-        from fairprune_sk.cost import cost_report
 
-        return cost_report(self, X, **options)
+        Raises
+        ------
+        ValueError
+            If X is needed, or a batch size is not positive.
+
+        Examples
+        --------
+        >>> from fairprune_sk import FairPruner
+        >>> from fairprune_sk.datasets import make_biased_classification
+        >>> X, y, _ = make_biased_classification(200, random_state=0)
+        >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
+        >>> report = pruner.cost_report(batch_sizes=[1], min_run_time=0.01)
+        >>> bool(report.ratios["nonzero_multiply_adds"] > 5)
+        True
+        """
+        X = self._checked_if_any(X)
+        return cost_report(self._fitted, X, **options)
 
     def to_onnx(self, path: Any, *, X: Any = None) -> None:
-        """Export to ONNX, columns as inputs: see :func:`fairprune_sk.export.to_onnx`.
+        """Export the pruned network to ONNX, with the encoding of its table.
+
+        For the default network there is one input of shape (n, 1) for each column, named after it
+        (``x0``, ``x1``, ... without names; one called "label" or "probabilities" gets a ``_``
+        after it): float64 for numbers, with NaN for a missing value; strings for categories, int64
+        for those that are whole numbers or booleans, where the metadata ``missing`` names the
+        value that stands for a missing one. Other networks keep their inputs: ``X``, or the names
+        of the dict. :meth:`onnx_inputs` makes the inputs from a table.
+
+        The outputs are ``probabilities``, of shape (n, n_classes), and ``label``, of shape (n,).
 
         Parameters
         ----------
         path : str or path
+            The file; it is written as a whole or not at all.
         X : as for predict, optional
-            Rows to check the result on.
+            Rows to check the result on, in onnxruntime. Needed where the network takes no matrix.
+
+        Raises
+        ------
+        ImportError
+            Without onnx and onnxscript, or onnxruntime where X is given.
+        ValueError
+            If the network cannot be traced, or X is needed.
+        RuntimeError
+            If probabilities differ from those of ``predict_proba`` by more than 1e-5.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import onnxruntime
+        >>> from fairprune_sk import FairPruner
+        >>> from fairprune_sk.datasets import make_biased_classification
+        >>> X, y, _ = make_biased_classification(200, random_state=0)
+        >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pruner.to_onnx(f"{folder}/pruner.onnx", X=X)
+        ...     session = onnxruntime.InferenceSession(f"{folder}/pruner.onnx")
+        >>> [column.name for column in session.get_inputs()][:3]
+        ['age', 'education', 'experience_years']
+        >>> session.run(["probabilities"], pruner.onnx_inputs(X[:5]))[0].shape
+        (5, 2)
         """
-        from fairprune_sk.export import to_onnx
+        X = self._checked_if_any(X)
+        to_onnx(self._fitted, path, X)
 
-        to_onnx(self, path, X=X)
+    def onnx_inputs(self, X: Any) -> dict[str, np.ndarray]:
+        """Make the inputs of the exported ONNX model from the rows of a table.
 
-    def to_torch_export(self, path: Any = None, *, X: Any = None) -> Any:
-        """Export the network: see :func:`fairprune_sk.export.to_torch_export`.
+        Parameters
+        ----------
+        X : as for predict
+
+        Returns
+        -------
+        dict of ndarray
+            By the name of the input.
+        """
+        X = self._checked(X)
+        return onnx_inputs(self._fitted, X)
+
+    def to_torch_export(self, path: Any = None, *, X: Any = None) -> ExportedProgram:
+        """Export the pruned network with ``torch.export``, for any number of rows.
 
         Parameters
         ----------
         path : str or path, optional
+            Where to write it, for ``torch.export.load``.
         X : as for predict, optional
-            A few rows.
+            A few rows. Needed where the network takes no matrix.
 
         Returns
         -------
         ExportedProgram
-        """
-        from fairprune_sk.export import to_torch_export
+            From what the network reads (for the default network ``encoder_.transform(X)``, as a
+            tensor) to probabilities of shape (n, n_classes).
 
-        return to_torch_export(self, path, X=X)
+        Raises
+        ------
+        ValueError
+            If the network cannot be traced, or X is needed.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fairprune_sk import FairPruner
+        >>> from fairprune_sk.datasets import make_biased_classification
+        >>> X, y, _ = make_biased_classification(200, random_state=0)
+        >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
+        >>> program = pruner.to_torch_export()
+        >>> program.module()(torch.from_numpy(pruner.encoder_.transform(X[:5]))).shape
+        torch.Size([5, 2])
+        """
+        X = self._checked_if_any(X)
+        return to_torch_export(self._fitted, path, X)
+
+    def _checked_if_any(self, X: Any) -> Any:
+        """X like that of ``fit``, checked; None stays None."""
+        check_is_fitted(self)
+        return None if X is None else self._checked(X)
 
     def save(self, path: Any) -> None:
-        """Write to a file without code: see :func:`fairprune_sk.persistence.save`.
+        """Write to a file without code: weights as safetensors, the rest as JSON.
+
+        An interrupted or failed write leaves a file that was there before as it was.
 
         Parameters
         ----------
         path : str or path
-            ``fairprune_sk.load`` reads it.
-        """
-        from fairprune_sk.persistence import save
+            :func:`fairprune_sk.load` reads it.
 
-        save(self, path)
+        Raises
+        ------
+        ValueError
+            If a parameter or a fitted attribute is no data, such as a constraint of one's own.
+
+        Warns
+        -----
+        UserWarning
+            If ``callbacks``, or a ``random_state`` that is no integer, are left out.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import fairprune_sk
+        >>> from fairprune_sk import FairPruner
+        >>> from fairprune_sk.datasets import make_biased_classification
+        >>> X, y, _ = make_biased_classification(200, random_state=0)
+        >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pruner.save(f"{folder}/pruner.fairprune")
+        ...     loaded = fairprune_sk.load(f"{folder}/pruner.fairprune")
+        >>> bool((loaded.predict_proba(X) == pruner.predict_proba(X)).all())
+        True
+        """
+        check_is_fitted(self)
+        parameters = self.get_params(deep=False)
+        del parameters["estimator"]
+        write_fitted(path, self._fitted, parameters)
 
     def was_fitted_on(self, X: Any) -> bool:
         """Whether X is the very table that ``fit`` saw: fairness there says little.
@@ -770,6 +704,34 @@ class FairPruner(
         -------
         bool
         """
-        X = self._table(X).X
-        arrays = X if isinstance(X, Mapping) or streams(X) else X.numpy()
-        return fingerprint(arrays) == self._fingerprint
+        X = self._checked(X)
+        return self._fitted.was_fitted_on(X)
+
+
+def load(path: Any, *, modules: Any = None) -> FairPruner:
+    """Read an estimator that :meth:`FairPruner.save` wrote. No code in the file is run.
+
+    Parameters
+    ----------
+    path : str or path
+    modules : nn.Module instance or class, callable that returns one, or skorch net
+        For an estimator that was fitted with a network of the user's: the same dense network, as
+        code cannot come from the file. Its weights do not matter; the object is not changed.
+
+    Returns
+    -------
+    FairPruner
+        Predicts to the same bits as the one that was saved, on the CPU. Its ``estimator`` is
+        None, or what ``modules`` gave.
+
+    Raises
+    ------
+    ValueError
+        If the file is truncated, was changed, is foreign, or comes from a later version; or if
+        the module is not of the saved architecture.
+    """
+    parameters, fitted, estimator = read_fitted(path, modules)
+    pruner = FairPruner(estimator, **parameters)
+    for name, value in fitted.attributes().items():
+        setattr(pruner, name, value)
+    return pruner

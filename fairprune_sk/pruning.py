@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring, PrintLog
+from skorch.callbacks import Callback, EpochTimer, LRScheduler, PassthroughScoring, PrintLog
+from skorch.history import History
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
 from fairprune_sk.batch import Batch, over_processes
+from fairprune_sk.calls import forward
 from fairprune_sk.compaction import reached_sparsity
 from fairprune_sk.constraints import CellSums, class_columns, hard_outcome, margins
+from fairprune_sk.dense import Dense, objective_loss
+from fairprune_sk.outputs import class_logits
+from fairprune_sk.parity import Parity
 from fairprune_sk.resident import ResidentIterator, ResidentTable
 from fairprune_sk.solvers import Problem, Solver, SolverState
 from fairprune_sk.solvers.base import copied
-from fairprune_sk.training import DeferredLosses
+from fairprune_sk.task import Task
+from fairprune_sk.training import DeferredLosses, train
 
 CANDIDATES_FROM = 0.75
 """Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
@@ -132,6 +139,7 @@ class PruningNet(DeferredLosses):
         super().on_train_begin(net, X=X, y=y, **kwargs)
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
         self.step_ = 0
+        self.table_: ResidentTable = X
         self.best_: Candidate | None = None
         self.write()  # a solver may begin by going back to earlier weights
         self._last_masks = self.state_.masks
@@ -187,7 +195,7 @@ class PruningNet(DeferredLosses):
             self.history.record("running_gap", float(parity.gap(fairness.running)))
             self.history.record("max_multiplier", float(fairness.multipliers.max()))
         if self.progress >= CANDIDATES_FROM and self.solver.settled(self.progress):
-            self.consider(dataset_train)
+            self.consider()
             return
         self.history.record("train_accuracy", math.nan)  # a column of the log from the start
         if self.problem.fairness is not None:
@@ -200,10 +208,33 @@ class PruningNet(DeferredLosses):
         for name, tensor in {**self.state_.weights, **self.state_.buffers}.items():
             own[name].copy_(tensor)
 
-    def candidate(self, table: ResidentTable) -> Candidate:
+    @torch.no_grad()
+    def measure(self) -> tuple[Tensor, CellSums | None]:
+        """Totals and sums by cell of hard predictions, in evaluation mode.
+
+        Returns
+        -------
+        totals : Tensor of shape (2 + n_columns,), float64
+            See :func:`outcome_totals`.
+        sums : CellSums or None
+        """
+        self._set_training(False)
+        tensors, term = self.state_.tensors(), self.problem.fairness
+        parity = None if term is None else term.parity
+        totals, sums = [], list[CellSums]()
+        for batch in ResidentIterator(self.table_, self.table_.evaluation_rows):
+            logits, _ = self.problem.evaluate(tensors, batch)
+            totals.append(outcome_totals(logits, batch))
+            if parity is not None:
+                outcome = hard_outcome(parity.outcome_logits(logits, batch.y))
+                sums.append(parity.sums(outcome, batch))
+        added = CellSums(*map(sum, zip(*sums, strict=True))) if sums else None
+        return sum(totals[1:], totals[0]), added
+
+    def candidate(self) -> Candidate:
         """Measure the network of this moment on the whole training table."""
         state, term = self.state_, self.problem.fairness
-        totals, sums = measure(self.problem, state.tensors(), table, self)
+        totals, sums = self.measure()
         n, correct, *selected = totals.tolist()
         gap, violation = 0.0, -math.inf
         if term is not None and sums is not None:
@@ -221,20 +252,24 @@ class PruningNet(DeferredLosses):
             violation=violation,
         )
 
-    def consider(self, table: ResidentTable) -> None:
+    def consider(self) -> None:
         """Keep the network of this moment if it is the best so far."""
-        candidate = self.candidate(table)
+        candidate = self.candidate()
         self.history.record("train_accuracy", candidate.accuracy)
         if self.problem.fairness is not None:
             self.history.record("train_gap", candidate.gap)
         if self.best_ is None or candidate.rank() < self.best_.rank():
             self.best_ = candidate
 
-    def finish(self, table: ResidentTable) -> Candidate:
+    def left(self, candidate: Candidate) -> Run:
+        """Return what the run leaves, if it leaves this network."""
+        return Run((candidate,), self.history, self.step_)
+
+    def finish(self) -> Candidate:
         """Return the best network; one that stopped before the freeze is cut to size first."""
         if self.best_ is None:
             self.state_ = self.solver.cut(self.problem, self.state_)
-            self.consider(table)
+            self.consider()
         assert self.best_ is not None
         # The multipliers of the end: a run that goes on from here starts with these.
         fairness = self.state_.fairness
@@ -246,26 +281,6 @@ def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
     """Share of the mask that differs between two masks of one network."""
     changed = torch.stack([(before[name] != mask).sum() for name, mask in after.items()]).sum()
     return float(changed) / sum(mask.numel() for mask in after.values())
-
-
-def measure(
-    problem: Problem, tensors: dict[str, Tensor], table: ResidentTable, net: PruningNet
-) -> tuple[Tensor, CellSums | None]:
-    """Totals and sums by cell of hard predictions on a table, in evaluation mode."""
-    net._set_training(False)
-    totals: Tensor | None = None
-    sums: CellSums | None = None
-    with torch.no_grad():
-        for batch in ResidentIterator(table, table.evaluation_rows):
-            logits, _ = problem.evaluate(tensors, batch)
-            part = outcome_totals(logits, batch)
-            totals = part if totals is None else totals + part
-            if problem.fairness is not None:
-                parity = problem.fairness.parity
-                parts = parity.sums(hard_outcome(parity.outcome_logits(logits, batch.y)), batch)
-                sums = parts if sums is None else CellSums(*map(torch.add, sums, parts))
-    assert totals is not None
-    return totals, sums
 
 
 def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
@@ -288,3 +303,120 @@ def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
         weight = torch.ones_like(right, dtype=logits.dtype)
     counts = torch.column_stack([torch.ones_like(weight), right, predicted])
     return over_processes((counts.double() * weight.unsqueeze(-1)).sum(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a pruning phase leaves.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        The networks that it found worth keeping.
+    history : History
+    n_iter : int
+        Steps.
+    """
+
+    candidates: tuple[Candidate, ...]
+    history: History
+    n_iter: int
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate of the smallest violation, then of the best accuracy less gap."""
+        return min(self.candidates, key=Candidate.rank)
+
+
+def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | None = None) -> Run:
+    """Prune the dense network of a task.
+
+    Parameters
+    ----------
+    task : Task
+    table : ResidentTable
+        Its rows, on the device.
+    dense : Dense
+    callback : Callback, optional
+        One more, for the time of the training.
+
+    Returns
+    -------
+    Run
+    """
+    settings, parity = task.settings, task.parity
+    if parity is not None:
+        parity = parity.to(settings.device)
+        if parity.requirement.constraint.relative_to_dense:
+            margins = parity.outcome_logits(dense.logits.to(settings.device), table.y)
+            table = table.knowing(reference=hard_outcome(margins))
+    start = dense.module if task.start is None else task.network
+    module = copy.deepcopy(start).to(settings.device)
+    net = train(pruning_net(task, table, dense, module, parity), table, callback=callback)
+    return net.left(net.finish())
+
+
+def pruning_net(
+    task: Task, table: ResidentTable, dense: Dense, module: nn.Module, parity: Parity | None
+) -> PruningNet:
+    """Set up the pruning phase.
+
+    Parameters
+    ----------
+    task : Task
+    table : ResidentTable
+    dense : Dense
+        Whose loss is used.
+    module : nn.Module
+        The network to prune, of its own, on the device of the table.
+    parity : Parity or None
+        On that device.
+
+    Returns
+    -------
+    PruningNet
+    """
+    settings, n = task.settings, len(table)
+    batch_size = min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
+    n_batches = -(-n // batch_size)
+    max_epochs = settings.max_epochs
+    if max_epochs == "auto":
+        # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
+        max_epochs = max(-(-400 // n_batches), min(32, -(-4000 // n_batches)), 8)
+    fairness = None
+    if parity is not None:
+        # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
+        # the network, and the multipliers overshoot.
+        memory = 1.0 - 1.0 / min(n_batches, 20)
+        fairness = settings.solver.fairness_term(parity, memory, float(settings.fairness_weight))
+    loss = objective_loss(dense.net, dense.probabilities, settings.device)
+
+    def evaluate(tensors: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        output = forward(module, batch.X, tensors)
+        return class_logits(output, dense.probabilities), loss(output, batch)
+
+    trained_here = task.start is None and isinstance(task.network, nn.Module)
+    problem = Problem(
+        module,
+        evaluate,
+        fairness,
+        task.layout,
+        float(settings.sparsity),
+        n_rows=n,
+        lr=settings.lr,
+        mask_lr=settings.mask_lr,
+        batches=lambda: iter(ResidentIterator(table, table.evaluation_rows)),
+        initial=task.network.state_dict() if trained_here else None,
+        start=task.start,
+    )
+    return PruningNet(
+        module,
+        problem,
+        settings.solver,
+        lr=settings.lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        callbacks=settings.callbacks,
+        device=settings.device,
+        verbose=settings.verbose,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,12 @@ class ResidentTable(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def knowing(self, **columns: Tensor) -> ResidentTable:
+        """Return a table of the same rows, of which more is known."""
+        table = copy.copy(self)
+        table.rows = replace(self.rows, **columns)
+        return table
 
     @property
     def X(self) -> Any:

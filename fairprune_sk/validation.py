@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from fairprune_sk.batch import streams
 from fairprune_sk.constraints import cell_codes, class_columns
-from fairprune_sk.exceptions import SmallGroupWarning
+from fairprune_sk.exceptions import SmallGroupWarning, warn_at_caller
 from fairprune_sk.groups import group_codes, group_name, sensitive_frame
 from fairprune_sk.parity import Parity
 from fairprune_sk.requirement import Requirement
@@ -32,7 +31,11 @@ _NO_ACCIDENT = 10
 _SHOWN = 100
 
 
-def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
+SCHEMA = ("n_features_in_", "feature_names_in_", "_inputs")
+"""What :func:`check_X` remembers of the table of ``fit``, as attributes of the estimator."""
+
+
+def check_labels(y: Any, estimator_name: str, last: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Code the labels.
 
     Parameters
@@ -40,6 +43,8 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
     y : array-like of shape (n,)
     estimator_name : str
         For the messages.
+    last : Fitted, optional
+        What a warm start goes on from.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        If there are no two classes.
+        If there are no two classes, or not those of the last fit.
     """
     if y is None:
         raise ValueError(
@@ -66,6 +71,11 @@ def check_labels(y: Any, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"Got y with one class, {classes[0]}, but expected two: there is nothing to learn. "
             "Classifier can't train when only one class is present."
+        )
+    if last is not None and not np.array_equal(classes, last.classes):
+        raise ValueError(
+            f"Got y with classes {list(classes)} with warm_start=True, but the network that "
+            f"is to be continued has {list(last.classes)}."
         )
     return codes, classes
 
@@ -384,11 +394,10 @@ def check_parity(
         )
     left_out = ~constrained & (totals > 0)
     if left_out.any():
-        warnings.warn(
+        warn_at_caller(
             f"Left out of the constraint, with fewer than min_group_count={min_group_count} "
             f"rows: {names(left_out)}.",
             SmallGroupWarning,
-            stacklevel=5,  # the line that called fit
         )
     names_of_groups = tuple(map(group_name, groups))
     return Parity(requirement, names_of_groups, tuple(conditions), constrained), cell

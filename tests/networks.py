@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from fairprune_sk.compaction import with_tensors
+
 
 class TwoInputs(nn.Module):
     def __init__(self):
@@ -36,3 +38,10 @@ def rows(kind, n=80, seed=0):
     if kind == "dict":
         return {"kind": rng.integers(0, 4, n), "numbers": rng.normal(size=(n, 2))}
     return rng.normal(size=(n, 5)).astype(np.float32)
+
+
+def burnt(module, masks):
+    """Copy a module with its masks burnt into the weights."""
+    weights = dict(module.named_parameters())
+    tensors = {name: weights[name].detach() * mask for name, mask in masks.items()}
+    return with_tensors(module, tensors, torch.device("cpu"))

@@ -202,7 +202,7 @@ def test_the_dense_network_is_that_of_the_pruner(table):
     for n in (800, 2500):  # with and without merged rows
         pruner.fit(X[:n], y[:n])
         network = DenseNetwork(random_state=0).fit(X[:n], y[:n])
-        dense = pruner._scores("dense_estimator_.module_", X)
+        dense = pruner._fitted.scores(X, dense=True)
         np.testing.assert_array_equal(network.decision_function(X), dense)
         np.testing.assert_array_equal(network.predict(X), pruner.predict_dense(X))
 

@@ -12,8 +12,6 @@ from networks import TwoInputs
 from torch import nn
 
 from fairprune_sk import FairPruner
-from fairprune_sk.cost import cost_report
-from fairprune_sk.persistence import save
 
 # Networks of a few epochs on random labels may well predict one class.
 pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
@@ -51,7 +49,7 @@ def nonzero(network):
 
 def test_size_and_arithmetic_of_a_matrix_network(matrix):
     pruner = fitted_on(matrix, mlp())
-    report = cost_report(pruner, **QUICK)
+    report = pruner.cost_report(**QUICK)
     n_weights = 6 * 16 + 16 * 8 + 8
     dense, pruned = report.table.loc["dense"], report.table.loc["pruned"]
     assert dense["parameters"] == n_weights + 16 + 8 + 1
@@ -78,7 +76,7 @@ def test_arithmetic_of_convolutions(granularity):
         nn.Linear(32, 1),
     )
     pruner = fitted_on(X, module, granularity=granularity)
-    report = cost_report(pruner, X, **QUICK)
+    report = pruner.cost_report(X, **QUICK)
     assert report.table.loc["dense", "multiply_adds"] == 16 * 27 * 8 + 4 * 9 * 8 + 32
     first, _, _, second, _, last = pruner.network_
     for column, count in (
@@ -108,7 +106,7 @@ class Attention(nn.Module):
 
 def test_products_of_values_count_whole(matrix):
     pruner = fitted_on(matrix, Attention())
-    table = cost_report(pruner, **QUICK).table
+    table = pruner.cost_report(**QUICK).table
     assert table.loc["dense", "multiply_adds"] == 6 * 3 * 8 + 2 * 6 * 6 * 8 + 8
     network = pruner.network_
     zeros = [int((v.weight == 0).sum()) for v in (network.q, network.k, network.v, network.output)]
@@ -119,8 +117,8 @@ def test_products_of_values_count_whole(matrix):
 
 
 def test_bytes_are_those_of_a_file(default, tmp_path):
-    table = cost_report(default, **QUICK).table
-    save(default, tmp_path / "a")
+    table = default.cost_report(**QUICK).table
+    default.save(tmp_path / "a")
     with zipfile.ZipFile(tmp_path / "a") as archive:
         stored = archive.getinfo("tensors.safetensors")
     assert table["bytes"].sum() == pytest.approx(stored.file_size, rel=0.3)  # masks are there too
@@ -130,7 +128,7 @@ def test_bytes_are_those_of_a_file(default, tmp_path):
 
 
 def test_times(default):
-    report = cost_report(default, batch_sizes=[1, 64], min_run_time=0.02)
+    report = default.cost_report(batch_sizes=[1, 64], min_run_time=0.02)
     table = report.table
     assert (table[["latency_ms_1", "latency_ms_64"]] > 0).all(axis=None)
     assert (table["latency_ms_64"] < 64 * table["latency_ms_1"]).all()
@@ -145,7 +143,7 @@ def test_times(default):
 
 
 def test_it_prints_and_shows(default):
-    report = cost_report(default, batch_sizes=[1, 4096], min_run_time=0.003)
+    report = default.cost_report(batch_sizes=[1, 4096], min_run_time=0.003)
     text = str(report)
     assert repr(report) == text
     assert max(map(len, text.splitlines())) <= 100
@@ -163,7 +161,7 @@ def test_the_estimator_and_torch_stay_as_they_are(default, matrix):
     before = copy.deepcopy(default.network_.state_dict())
     n_threads = torch.get_num_threads()
     default.network_.train()
-    report = cost_report(default, matrix[:2], n_threads=2, **QUICK)
+    report = default.cost_report(matrix[:2], n_threads=2, **QUICK)
     assert "2 threads" in str(report)
     assert torch.get_num_threads() == n_threads
     assert default.network_.training
@@ -176,16 +174,16 @@ def test_networks_of_several_inputs_need_rows():
     X = {"numbers": rng.normal(size=(80, 2)), "kind": rng.integers(0, 4, 80)}
     pruner = quick(TwoInputs()).fit(X, np.arange(80) % 2)
     with pytest.raises(ValueError, match="Got X=None, but TwoInputs .* pass a few rows as X"):
-        cost_report(pruner, **QUICK)
-    assert cost_report(pruner, X, **QUICK).table.loc["dense", "multiply_adds"] == 48
+        pruner.cost_report(**QUICK)
+    assert pruner.cost_report(X, **QUICK).table.loc["dense", "multiply_adds"] == 48
 
 
 def test_batch_sizes_are_positive(default):
     with pytest.raises(ValueError, match=r"batch_sizes=\(0, 1\), but expected positive"):
-        cost_report(default, batch_sizes=(0, 1))
+        default.cost_report(batch_sizes=(0, 1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
 def test_on_a_gpu(matrix):
-    report = cost_report(fitted_on(matrix, device="cuda"), **QUICK)
+    report = fitted_on(matrix, device="cuda").cost_report(**QUICK)
     assert report.device.startswith("cuda") and (report.table > 0).all(axis=None)

@@ -16,8 +16,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from fairprune_sk import FairPruner
-from fairprune_sk.export import TOLERANCE, to_onnx, to_torch_export
-from fairprune_sk.onnx_graph import onnx_inputs
+from fairprune_sk.export import TOLERANCE
+from fairprune_sk.fitted import Fitted
 from fairprune_sk.transformer import TabularTransformer
 
 # Networks of a few epochs on random labels may well predict one class.
@@ -72,7 +72,7 @@ def mixed():
 @pytest.fixture(scope="module")
 def path(mixed, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "pruner.onnx"
-    to_onnx(mixed, path)
+    mixed.to_onnx(path)
     return path
 
 
@@ -86,7 +86,7 @@ def opened(path):
 
 
 def assert_agrees(session, pruner, X):
-    probabilities, label = session.run(["probabilities", "label"], onnx_inputs(pruner, X))
+    probabilities, label = session.run(["probabilities", "label"], pruner.onnx_inputs(X))
     np.testing.assert_allclose(probabilities, pruner.predict_proba(X), rtol=0, atol=TOLERANCE)
     expected = pruner.predict(X)
     sure = np.ptp(np.sort(probabilities, axis=1)[:, -2:], axis=1) > 1e-4
@@ -129,7 +129,7 @@ def test_inputs_are_the_columns(mixed, session):
 def test_inputs_written_by_hand(mixed, session):
     X = mixed_table(40, 7)[["region", "income"]]
     full = mixed_table(40, 7)
-    inputs = onnx_inputs(mixed, full)
+    inputs = mixed.onnx_inputs(full)
     inputs["region"] = X["region"].astype(object).where(X["region"].notna(), "").to_numpy()[:, None]
     inputs["income"] = X[["income"]].to_numpy()
     got = session.run(["probabilities"], inputs)[0]
@@ -141,7 +141,7 @@ def test_an_array_has_numbered_columns(tmp_path):
     X = np.where(rng.random((300, 12)) < 0.1, np.nan, rng.normal(size=(300, 12)))
     y = np.array(["low", "mid", "high"])[(np.nan_to_num(X[:, :2]) > 0).sum(axis=1)]
     pruner = quick(sparsity=0.5, granularity="neuron").fit(X, y)
-    to_onnx(pruner, tmp_path / "a.onnx", X=X)
+    pruner.to_onnx(tmp_path / "a.onnx", X=X)
     session = opened(tmp_path / "a.onnx")
     assert [i.name for i in session.get_inputs()] == [f"x{i}" for i in range(12)]
     assert set(assert_agrees(session, pruner, rng.normal(size=(200, 12)))) <= {"low", "mid", "high"}
@@ -151,7 +151,7 @@ def test_an_array_has_numbered_columns(tmp_path):
 def test_tables_of_one_kind(tmp_path, columns):
     X = mixed_table(120)[columns]
     pruner = quick().fit(X, np.arange(120) % 2)
-    to_onnx(pruner, tmp_path / "a.onnx", X=X)
+    pruner.to_onnx(tmp_path / "a.onnx", X=X)
     assert_agrees(opened(tmp_path / "a.onnx"), pruner, mixed_table(50, 1, unknown=True)[columns])
 
 
@@ -164,14 +164,14 @@ def test_labels_of_any_type(tmp_path, labels):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 2))
     pruner = quick(Mlp(2), sparsity=0.2).fit(X, np.array(labels)[(X[:, 0] > 0).astype(int)])
-    to_onnx(pruner, tmp_path / "a.onnx", X=X)
+    pruner.to_onnx(tmp_path / "a.onnx", X=X)
     assert_agrees(opened(tmp_path / "a.onnx"), pruner, X)
 
 
 def test_columns_with_names_like_those_inside(tmp_path):
     X = mixed_table(100)[["income", "job"]].set_axis(["network/encoder/median", "X"], axis=1)
     pruner = quick().fit(X, np.arange(100) % 2)
-    to_onnx(pruner, tmp_path / "a.onnx", X=X)
+    pruner.to_onnx(tmp_path / "a.onnx", X=X)
     assert_agrees(opened(tmp_path / "a.onnx"), pruner, X)
 
 
@@ -179,7 +179,7 @@ def test_categories_that_strings_cannot_tell_apart_are_refused(tmp_path):
     X = pd.DataFrame({"pair": [Alike("a"), Alike("b")] * 40}, dtype=object)
     pruner = quick().fit(X, np.arange(80) % 2)
     with pytest.raises(ValueError, match="'pair' with categories that are equal as strings"):
-        to_onnx(pruner, tmp_path / "a.onnx")
+        pruner.to_onnx(tmp_path / "a.onnx")
 
 
 class Alike(str):
@@ -241,7 +241,7 @@ def other(request):
 
 def test_other_networks_keep_their_inputs(other, tmp_path):
     pruner, kind = other
-    to_onnx(pruner, tmp_path / "a.onnx", X=rows(kind))
+    pruner.to_onnx(tmp_path / "a.onnx", X=rows(kind))
     session = opened(tmp_path / "a.onnx")
     names = {i.name: i.shape[0] for i in session.get_inputs()}
     assert names == (dict.fromkeys(["kind", "numbers"], "n") if kind == "dict" else {"X": "n"})
@@ -251,7 +251,7 @@ def test_other_networks_keep_their_inputs(other, tmp_path):
 
 def test_torch_export_of_other_networks(other, tmp_path):
     pruner, kind = other
-    program = to_torch_export(pruner, tmp_path / "a.pt2", X=rows(kind))
+    program = pruner.to_torch_export(tmp_path / "a.pt2", X=rows(kind))
     loaded = torch.export.load(tmp_path / "a.pt2")
     X = rows(kind, 50, seed=1)
     inputs = pruner._table(X).X
@@ -263,15 +263,15 @@ def test_torch_export_of_other_networks(other, tmp_path):
 def test_networks_that_take_no_matrix_need_rows(other, tmp_path):
     pruner, kind = other
     if kind == "matrix":
-        to_torch_export(pruner)
+        pruner.to_torch_export()
         return
-    for export in (lambda: to_onnx(pruner, tmp_path / "a.onnx"), lambda: to_torch_export(pruner)):
+    for export in (lambda: pruner.to_onnx(tmp_path / "a.onnx"), lambda: pruner.to_torch_export()):
         with pytest.raises(ValueError, match="pass a few rows as X"):
             export()
 
 
 def test_torch_export_of_the_default_network(mixed, tmp_path):
-    program = to_torch_export(mixed, tmp_path / "a.pt2")
+    program = mixed.to_torch_export(tmp_path / "a.pt2")
     for n in (1, 33, 500):
         X = mixed_table(n, n, unknown=True)
         encoded = torch.from_numpy(mixed.encoder_.transform(X))
@@ -283,8 +283,8 @@ def test_torch_export_of_the_default_network(mixed, tmp_path):
 def test_exports_leave_the_estimator_as_it_is(mixed, tmp_path):
     before = mixed.predict_proba(mixed_table(50))
     mixed.network_.train()
-    to_onnx(mixed, tmp_path / "a.onnx")
-    to_torch_export(mixed)
+    mixed.to_onnx(tmp_path / "a.onnx")
+    mixed.to_torch_export()
     assert mixed.network_.training
     mixed.network_.eval()
     np.testing.assert_array_equal(mixed.predict_proba(mixed_table(50)), before)
@@ -300,7 +300,7 @@ class Branching(Mlp):
         return super().forward(X) if X.sum() > 0 else super().forward(-X)
 
 
-@pytest.mark.parametrize("export", [to_onnx, to_torch_export])
+@pytest.mark.parametrize("export", [FairPruner.to_onnx, FairPruner.to_torch_export])
 def test_a_network_that_cannot_be_traced_is_named(tmp_path, export):
     pruner = quick(Branching).fit(rows("matrix"), np.arange(80) % 2)
     with pytest.raises(ValueError, match="Got Branching, which torch cannot export"):
@@ -311,10 +311,10 @@ def test_a_network_that_cannot_be_traced_is_named(tmp_path, export):
 def test_a_wrong_result_is_not_written(mixed, tmp_path, monkeypatch):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"before")
-    right = mixed.predict_proba
-    monkeypatch.setattr(mixed, "predict_proba", lambda X: right(X) + 1e-3, raising=False)
+    right = Fitted.probabilities_of
+    monkeypatch.setattr(Fitted, "probabilities_of", lambda self, X: right(self, X) + 1e-3)
     with pytest.raises(RuntimeError, match=r"differ by 1.0e-03 .* nothing was written"):
-        to_onnx(mixed, path, X=mixed_table(5))
+        mixed.to_onnx(path, X=mixed_table(5))
     assert path.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -322,7 +322,7 @@ def test_a_wrong_result_is_not_written(mixed, tmp_path, monkeypatch):
 def test_without_onnx_the_message_says_what_to_install(mixed, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"{package}: pip install fairprune_sk\[onnx\]"):
-        to_onnx(mixed, tmp_path / "a.onnx", X=mixed_table(5))
+        mixed.to_onnx(tmp_path / "a.onnx", X=mixed_table(5))
 
 
 def test_the_file_tells_nothing_of_this_machine(path):

@@ -53,7 +53,7 @@ def test_the_ends_are_the_two_networks(data, pair):
 
 def test_a_point_between_is_the_network_of_the_mean_parameters(data, pair):
     X, y, s = data
-    first, second = (pruner._masked_network().state_dict() for pruner in pair)
+    first, second = (pruner._fitted.masked_network().state_dict() for pruner in pair)
     network = Mlp()
     network.load_state_dict({k: 0.75 * first[k] + 0.25 * second[k] for k in first})
     with torch.no_grad():

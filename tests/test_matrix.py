@@ -14,7 +14,6 @@ from torch import nn
 
 import fairprune_sk
 from fairprune_sk import FairPruner
-from fairprune_sk.onnx_graph import onnx_inputs
 from fairprune_sk.outputs import logits
 from fairprune_sk.transformer import TabularTransformer
 from fairprune_sk.vision import MobileNetV2, ResNet10, ResNet18
@@ -69,9 +68,9 @@ def test_compact_and_masked_networks_agree_in_every_form(name, granularity, tmp_
         warnings.simplefilter("ignore", fairprune_sk.CollapseWarning)
         pruner.fit(X, y)
     new = rng.normal(size=shape).astype(np.float32)
-    table = pruner._table(new)
-    full = pruner._masked_network()
-    masked = logits(full, table, pruner._probabilities).numpy()[:, 0]
+    fitted = pruner._fitted
+    full = pruner._fitted.masked_network()
+    masked = logits(full, fitted.table(new), fitted.probabilities).numpy()[:, 0]
     np.testing.assert_allclose(pruner.decision_function(new), masked, atol=1e-5, rtol=1e-5)
     if granularity == "neuron":
         sizes = [sum(p.numel() for p in n.parameters()) for n in (pruner.network_, full)]
@@ -89,5 +88,5 @@ def test_compact_and_masked_networks_agree_in_every_form(name, granularity, tmp_
 
     pruner.to_onnx(tmp_path / "pruner.onnx", X=X)
     session = pytest.importorskip("onnxruntime").InferenceSession(str(tmp_path / "pruner.onnx"))
-    got = session.run(["probabilities"], onnx_inputs(pruner, new))[0]
+    got = session.run(["probabilities"], pruner.onnx_inputs(new))[0]
     np.testing.assert_allclose(got, expected, atol=1e-5)

@@ -62,7 +62,7 @@ def no_training(monkeypatch):
         pytest.fail("reached the training")
 
     monkeypatch.setattr("fairprune_sk.dense.train", trained)
-    monkeypatch.setattr("fairprune_sk.pruner.train", trained)
+    monkeypatch.setattr("fairprune_sk.pruning.train", trained)
 
 
 class Mlp(nn.Module):
@@ -956,7 +956,7 @@ def test_parameters_without_a_layer_are_pruned(numbers):
     pruner = quick(binary(Bare)).fit(X, y, sensitive_features=s)
     assert set(pruner.masks_) == {"matrix", "output.weight"}
     assert not pruner.masks_["matrix"].all()
-    assert torch.equal(pruner._masked_network().matrix != 0, pruner.masks_["matrix"])
+    assert torch.equal(pruner._fitted.masked_network().matrix != 0, pruner.masks_["matrix"])
     # What no output reads any more is cut out of it, as out of a layer.
     assert pruner.network_.matrix.shape[1] == pruner.network_.output.in_features
 

@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from networks import burnt
 from torch import nn
 from torch.nn import functional as F
 
-from fairprune_sk.compaction import compact, shrink
+from fairprune_sk.compaction import shrink
 from fairprune_sk.granularity import prunable_parameters
 from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.transformer import TabularTransformer
@@ -183,7 +184,7 @@ def test_cut_and_masked_networks_predict_the_same(name):
     kept = half(units)
     shapes = {k: p.shape for k, p in prunable_parameters(module).items()}
     masks = units.masks(kept, shapes)
-    masked = compact(module, masks)
+    masked = burnt(module, masks)
     small = copy.deepcopy(module)
     cut(small, units, kept)
     with torch.no_grad():
@@ -198,7 +199,7 @@ def test_shrinking_finds_the_masked_units_again(name):
     module, X = build(name)
     units = find_units(module, X)
     masks = units.masks(half(units), {k: p.shape for k, p in prunable_parameters(module).items()})
-    masked = compact(module, masks)
+    masked = burnt(module, masks)
     small = shrink(copy.deepcopy(masked), X)
     with torch.no_grad():
         torch.testing.assert_close(small(X), masked(X), atol=1e-5, rtol=1e-5)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.func import functional_call
 
 from fairprune_sk import FairPruner
-from fairprune_sk.dense import check_estimator
 from fairprune_sk.granularity import prunable_parameters
+from fairprune_sk.user_networks import check_estimator
 from fairprune_sk.vision import MobileNetV2, ResNet, ResNet10, ResNet18
 
 NETWORKS = [ResNet10, ResNet18, MobileNetV2]

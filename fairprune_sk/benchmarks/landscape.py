@@ -68,13 +68,14 @@ def along_the_line(
     >>> along_the_line(*pruners, X, y, sensitive_features=s["sex"], n_points=3).position.tolist()
     [0.0, 0.5, 1.0]
     """
-    ends = [pruner._masked_network() for pruner in (first, second)]
+    ends = [pruner._fitted.masked_network() for pruner in (first, second)]
     # Copies: what state_dict gives changes with the network that is loaded below.
     states = [copy.deepcopy(network.state_dict()) for network in ends]
     shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in states]
     if shapes[0] != shapes[1]:
         raise ValueError("Got networks of different shapes, but expected two fits of one network.")
-    table, network = first._table(X), ends[0]
+    fitted, network = first._fitted, ends[0]
+    table = fitted.table(first._checked(X))
     rows = []
     for position in np.linspace(0.0, 1.0, n_points):
         # lerp leaves alone what is equal at both ends: a buffer of category codes, one rounding
@@ -86,7 +87,7 @@ def along_the_line(
             for name, value in states[0].items()
         }
         network.load_state_dict(between)
-        scores = logits(network, table, first._probabilities).numpy()[:, 0].astype(float)
+        scores = logits(network, table, fitted.probabilities).numpy()[:, 0].astype(float)
         predicted = first.classes_[(scores > 0).astype(int)]
         rows.append(
             {

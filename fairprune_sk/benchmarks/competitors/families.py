@@ -23,11 +23,11 @@ from fairprune_sk.batch import Batch
 from fairprune_sk.benchmarks.competitors.inputs import SEEDS, checked_labels, checked_table
 from fairprune_sk.dense import fit_dense
 from fairprune_sk.encoding import TableEncoder, is_number
-from fairprune_sk.fitting import MERGED_ROWS, merge_repeated_rows, resolve_device
 from fairprune_sk.groups import MISSING
 from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import logits
 from fairprune_sk.resident import table_of
+from fairprune_sk.task import MERGED_ROWS, merge_repeated_rows, resolve_device
 from fairprune_sk.training import plain, seeded
 
 BASES = ("logistic", "boosting", "mlp")
@@ -203,8 +203,9 @@ class DenseNetwork(ClassifierMixin, BaseEstimator):
             if weight is not None:
                 weight = weight.astype(np.float32)
             weights = None if weight is None else torch.from_numpy(weight)
-            table = table_of(Batch(matrix, torch.from_numpy(y), weights), device)
-            net = fit_dense(network, matrix, y, weight, table, device, verbose=0)
+            rows = Batch(matrix, torch.from_numpy(y), weights)
+            table = table_of(rows, device)
+            net = fit_dense(network, rows, table)
         self.network_ = plain(net.module_).cpu().eval()
         return self
 
