@@ -49,3 +49,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def main_output(output: Any) -> Any:
     """Return the output of a module that predicts: the first of several, as for skorch."""
     return output[0] if isinstance(output, tuple) else output
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Return the module inside a compiled one, or the module itself."""
+    return getattr(module, "_orig_mod", module)

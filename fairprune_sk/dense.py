@@ -21,11 +21,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairprune_sk._version import __version__
 from fairprune_sk.batch import Batch, fingerprint, log_loss, streams, take, writable
-from fairprune_sk.calls import main_output
+from fairprune_sk.calls import main_output, plain
 from fairprune_sk.outputs import class_logits, gives_probabilities, logits
 from fairprune_sk.resident import ResidentIterator, ResidentTable
 from fairprune_sk.task import Task
-from fairprune_sk.training import BinaryNet, MulticlassNet, plain, train, weighted_loss
+from fairprune_sk.training import BinaryNet, MulticlassNet, train, weighted_loss
 from fairprune_sk.user_networks import n_outputs
 
 

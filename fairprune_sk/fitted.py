@@ -16,6 +16,7 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from fairprune_sk.batch import Batch, fingerprint, on_device, take
+from fairprune_sk.calls import plain
 from fairprune_sk.compaction import read_columns, shrink, with_tensors
 from fairprune_sk.dense import Dense
 from fairprune_sk.encoding import TableEncoder
@@ -24,7 +25,6 @@ from fairprune_sk.parity import Parity
 from fairprune_sk.pruning import Run
 from fairprune_sk.resident import ResidentTable, table_of
 from fairprune_sk.task import FEW, Task
-from fairprune_sk.training import plain
 
 
 @dataclass(frozen=True, eq=False)

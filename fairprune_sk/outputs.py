@@ -10,9 +10,8 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from fairprune_sk.batch import Batch, on_device, take
-from fairprune_sk.calls import evaluating, forward, main_output
+from fairprune_sk.calls import evaluating, forward, main_output, plain
 from fairprune_sk.resident import ResidentIterator, ResidentTable
-from fairprune_sk.training import plain
 
 # A few rows go through other kernels (a single one is a matrix times a vector), with other
 # rounding: they are evaluated together with copies, so that a row's prediction does not depend

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from fairprune_sk.calls import evaluating, forward, main_output
+from fairprune_sk.calls import evaluating, forward, main_output, plain
 from fairprune_sk.data import VERSION, as_json, from_json, network_tensors, read_file, write_file
 from fairprune_sk.encoding import TableEncoder
 from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.fitted import Fitted
 from fairprune_sk.modules import TabularNetwork
 from fairprune_sk.outputs import device_of
-from fairprune_sk.training import BinaryNet, MulticlassNet, plain
+from fairprune_sk.training import BinaryNet, MulticlassNet
 from fairprune_sk.user_networks import build_module
 
 # Layers whose forward reads its sizes off the weights, or off plain integers, which are stored.

@@ -359,30 +359,10 @@ class FairPruner(
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes=fitted, **data)
         return self
 
-    def _fit(
-        self,
-        context: Any,
-        data: dict[str, Any],
-        sensitive_features: Any,
-        control_features: Any,
-        sample_weight: Any,
-    ) -> Fitted:
+    def _fit(self, context: Any, data: dict[str, Any], **metadata: Any) -> Fitted:
         """Check everything, train, prune."""
         last = self._fitted if self.warm_start and hasattr(self, "_fitted") else None
-        X = check_X(self, data["X"], reset=last is None)
-        y, classes = check_labels(data["y"], type(self).__name__, last)
-        check_consistent_length(np.empty(n_rows(X)), y)
-        weight = check_weight(sample_weight, self.class_weight, classes[y])
-        requirement = requirement_of(self)
-        asked = None if requirement is None else self.constraint
-        group, groups = check_groups(sensitive_features, len(y), asked, self.missing_sensitive)
-        parity, cell = None, None
-        if requirement is not None and group is not None and groups is not None:
-            parity, cell = check_parity(
-                requirement, y, classes, group, groups, control_features, self.min_group_count
-            )
-        schema = {name: vars(self)[name] for name in SCHEMA if name in vars(self)}
-        given = Given(X, y, classes, weight, group, groups, parity, cell, schema)
+        given = self._given(data["X"], data["y"], last, **metadata)
         settings = settings_of(self.get_params(deep=False))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with seeded(seed, settings.device):
@@ -397,6 +377,31 @@ class FairPruner(
             run = prune(task, table, dense, progress)
         warn_about(task, dense, run)
         return fitted_of(task, dense, run)
+
+    def _given(
+        self,
+        X: Any,
+        y: Any,
+        last: Fitted | None,
+        sensitive_features: Any,
+        control_features: Any,
+        sample_weight: Any,
+    ) -> Given:
+        """Check and code what the user gave."""
+        X = check_X(self, X, reset=last is None)
+        codes, classes = check_labels(y, type(self).__name__, last)
+        check_consistent_length(np.empty(n_rows(X)), codes)
+        weight = check_weight(sample_weight, self.class_weight, classes[codes])
+        requirement = requirement_of(self)
+        asked = None if requirement is None else self.constraint
+        group, groups = check_groups(sensitive_features, len(codes), asked, self.missing_sensitive)
+        parity, cell = None, None
+        if requirement is not None and group is not None and groups is not None:
+            parity, cell = check_parity(
+                requirement, codes, classes, group, groups, control_features, self.min_group_count
+            )
+        schema = {name: vars(self)[name] for name in SCHEMA if name in vars(self)}
+        return Given(X, codes, classes, weight, group, groups, parity, cell, schema)
 
     def _progress(
         self, context: Any, data: dict[str, Any], phase: str, fitted: Any = None

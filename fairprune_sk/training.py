@@ -18,7 +18,7 @@ from skorch.dataset import Dataset
 from torch import Tensor, nn
 
 from fairprune_sk.batch import log_loss
-from fairprune_sk.calls import main_output
+from fairprune_sk.calls import main_output, plain
 
 
 @contextmanager
@@ -183,11 +183,6 @@ def weighted_loss(
         total = (class_weight[y_true.to(class_weight.device)] * weight).sum()
         return weighted.sum() / total.clamp_min(torch.finfo(weight.dtype).tiny)
     return weighted.mean()
-
-
-def plain(module: nn.Module) -> nn.Module:
-    """Return the module inside a compiled one, or the module itself."""
-    return getattr(module, "_orig_mod", module)
 
 
 @contextmanager

@@ -14,9 +14,8 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import Tensor, nn
 
 from fairprune_sk.batch import n_rows, on_device, take
-from fairprune_sk.calls import evaluating, forward, main_output
+from fairprune_sk.calls import evaluating, forward, main_output, plain
 from fairprune_sk.outputs import device_of
-from fairprune_sk.training import plain
 
 
 def check_estimator(
