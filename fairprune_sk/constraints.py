@@ -192,17 +192,19 @@ CONSTRAINTS: dict[str, type[Constraint]] = {
 """Every constraint by the name that ``FairPruner(constraint=...)`` takes."""
 
 
-def class_columns(y_true: Tensor, n_columns: int) -> Tensor:
+def class_columns(y_true: Tensor, n_columns: int, positive: int = 1) -> Tensor:
     """Whether each row is of each column's class, shape (n, n_columns), bool.
 
     Parameters
     ----------
     y_true : Tensor of shape (n,)
-        Class codes; the one column of two classes stands for code 1.
+        Class codes.
     n_columns : int
+    positive : {0, 1}
+        What the one column of two classes stands for.
     """
     if n_columns == 1:
-        return (y_true > 0).unsqueeze(-1)
+        return ((y_true > 0) == bool(positive)).unsqueeze(-1)
     return y_true.unsqueeze(-1) == torch.arange(n_columns, device=y_true.device)
 
 

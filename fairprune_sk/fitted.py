@@ -34,6 +34,8 @@ class Fitted:
     Attributes
     ----------
     classes, groups : ndarray or None
+    positive : int
+        Code of the class, of two, that counts as selected.
     schema : dict
         What tables are checked by, by the estimator's attribute.
     encoder : TableEncoder or None
@@ -65,6 +67,7 @@ class Fitted:
 
     classes: np.ndarray
     groups: np.ndarray | None
+    positive: int
     schema: dict[str, Any]
     encoder: TableEncoder | None
     dense: NeuralNet
@@ -87,6 +90,7 @@ class Fitted:
         return {
             **self.schema,
             "classes_": self.classes,
+            "pos_label_": self.classes[self.positive] if len(self.classes) == 2 else None,
             "groups_": self.groups,
             "encoder_": self.encoder,
             "selected_features_": self.selected_features,
@@ -207,6 +211,7 @@ def fitted_of(task: Task, dense: Dense, run: Run) -> Fitted:
     return Fitted(
         classes=task.given.classes,
         groups=task.given.groups,
+        positive=task.given.positive,
         schema=task.given.schema,
         encoder=task.encoder,
         dense=dense.net,

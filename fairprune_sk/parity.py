@@ -37,12 +37,15 @@ class Parity:
         for each ``n_groups`` cells.
     constrained : Tensor of shape (n_cells,), bool
         False for the cells that are too small to be constrained.
+    positive : {0, 1}
+        Code of the class, of two, that counts as selected; of more, each does in turn.
     """
 
     requirement: Requirement
     groups: tuple[str, ...]
     conditions: tuple[str, ...]
     constrained: Tensor
+    positive: int = 1
 
     @property
     def n_groups(self) -> int:
@@ -84,8 +87,13 @@ class Parity:
         -------
         Tensor of shape (n, n_outcomes)
         """
-        is_class = class_columns(y_true, logits.shape[-1])
-        return self.requirement.constraint.outcome_logits(margins(logits), is_class)
+        is_class = class_columns(y_true, logits.shape[-1], self.positive)
+        margin = margins(logits)
+        if self.positive == 0:
+            # Class 0 is what is predicted at 0 as well.
+            tiny = torch.finfo(margin.dtype).tiny
+            margin = torch.where(margin > 0, -margin, (-margin).clamp_min(tiny))
+        return self.requirement.constraint.outcome_logits(margin, is_class)
 
     def sums(self, outcome: Tensor, batch: Batch) -> CellSums:
         """Sum outcomes in each cell, less those of the dense network where the batch has them.

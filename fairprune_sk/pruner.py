@@ -104,6 +104,11 @@ class FairPruner(
     missing_sensitive : {"error", "ignore", "group"}, default="error"
         What becomes of rows whose sensitive features are missing: an error; out of the
         constraint, but not out of the loss; or a group of their own.
+    pos_label : label or None, default=None
+        Of two classes the one that counts as selected, as in the selection rate: the outcome that
+        people want or fear. ``None`` is the second of the sorted labels. It decides what
+        "equal_opportunity", "false_positive_rate_parity" and ratios compare, and what a report
+        calls positive; predictions do not depend on it otherwise.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn; they multiply the sample weights, in the
         loss and in the rates.
@@ -149,7 +154,9 @@ class FairPruner(
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels; of two, the second is the positive class.
+        Labels, sorted.
+    pos_label_ : label or None
+        Of two classes the one that counts as selected.
     n_features_in_ : int
         Not where X is a dict.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -217,6 +224,7 @@ class FairPruner(
         "gap_method": [StrOptions({"between_groups", "to_overall"})],
         "min_group_count": [Interval(Integral, 1, None, closed="left")],
         "missing_sensitive": [StrOptions({"error", "ignore", "group"})],
+        "pos_label": [str, Integral, Real, "boolean", None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "granularity": [StrOptions(set(GRANULARITIES)), Granularity],
         "solver": [StrOptions(set(SOLVERS)), Solver],
@@ -250,6 +258,7 @@ class FairPruner(
         gap_method: str = "between_groups",
         min_group_count: int = 10,
         missing_sensitive: str = "error",
+        pos_label: Any = None,
         class_weight: dict | str | None = None,
         granularity: str | Granularity = "unstructured",
         solver: str | Solver = "bilevel",
@@ -272,6 +281,7 @@ class FairPruner(
         self.gap_method = gap_method
         self.min_group_count = min_group_count
         self.missing_sensitive = missing_sensitive
+        self.pos_label = pos_label
         self.class_weight = class_weight
         self.granularity = granularity
         self.solver = solver
@@ -389,19 +399,20 @@ class FairPruner(
     ) -> Given:
         """Check and code what the user gave."""
         X = check_X(self, X, reset=last is None)
-        codes, classes = check_labels(y, type(self).__name__, last)
-        check_consistent_length(np.empty(n_rows(X)), codes)
-        weight = check_weight(sample_weight, self.class_weight, classes[codes])
+        labels = check_labels(y, type(self).__name__, self.pos_label, last)
+        n = len(labels.codes)
+        check_consistent_length(np.empty(n_rows(X)), labels.codes)
+        weight = check_weight(sample_weight, self.class_weight, labels.classes[labels.codes])
         requirement = requirement_of(self)
         asked = None if requirement is None else self.constraint
-        group, groups = check_groups(sensitive_features, len(codes), asked, self.missing_sensitive)
+        group, groups = check_groups(sensitive_features, n, asked, self.missing_sensitive)
         parity, cell = None, None
         if requirement is not None and group is not None and groups is not None:
             parity, cell = check_parity(
-                requirement, codes, classes, group, groups, control_features, self.min_group_count
+                requirement, labels, group, groups, control_features, self.min_group_count
             )
         schema = {name: vars(self)[name] for name in SCHEMA if name in vars(self)}
-        return Given(X, codes, classes, weight, group, groups, parity, cell, schema)
+        return Given(X, *labels, weight, group, groups, parity, cell, schema)
 
     def _progress(
         self, context: Any, data: dict[str, Any], phase: str, fitted: Any = None

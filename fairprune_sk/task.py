@@ -100,6 +100,8 @@ class Given:
     y : ndarray of shape (n,), int64
         Class codes.
     classes : ndarray of shape (n_classes,)
+    positive : int
+        Code of the class, of two, that counts as selected.
     weight : ndarray of shape (n,) or None
         Sample weights times class weights.
     group : ndarray of shape (n,), int64, or None
@@ -114,6 +116,7 @@ class Given:
     X: Any
     y: np.ndarray
     classes: np.ndarray
+    positive: int
     weight: np.ndarray | None
     group: np.ndarray | None
     groups: np.ndarray | None

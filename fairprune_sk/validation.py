@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,18 @@ SCHEMA = ("n_features_in_", "feature_names_in_", "_inputs")
 """What :func:`check_X` remembers of the table of ``fit``, as attributes of the estimator."""
 
 
-def check_labels(y: Any, estimator_name: str, last: Any = None) -> tuple[np.ndarray, np.ndarray]:
+class Labels(NamedTuple):
+    """Labels, coded."""
+
+    codes: np.ndarray
+    """Shape (n,), int64: 0 to n_classes - 1."""
+    classes: np.ndarray
+    """Shape (n_classes,), sorted."""
+    positive: int
+    """Code of the class, of two, that counts as selected."""
+
+
+def check_labels(y: Any, estimator_name: str, pos_label: Any = None, last: Any = None) -> Labels:
     """Code the labels.
 
     Parameters
@@ -43,19 +54,19 @@ def check_labels(y: Any, estimator_name: str, last: Any = None) -> tuple[np.ndar
     y : array-like of shape (n,)
     estimator_name : str
         For the messages.
+    pos_label : label, optional
+        Of two, the one that counts as selected; by default the second.
     last : Fitted, optional
         What a warm start goes on from.
 
     Returns
     -------
-    codes : ndarray of shape (n,), int64
-        0 to n_classes - 1.
-    classes : ndarray of shape (n_classes,)
+    Labels
 
     Raises
     ------
     ValueError
-        If there are no two classes, or not those of the last fit.
+        If there are no two classes, or not those of the last fit; or if ``pos_label`` is none.
     """
     if y is None:
         raise ValueError(
@@ -77,7 +88,23 @@ def check_labels(y: Any, estimator_name: str, last: Any = None) -> tuple[np.ndar
             f"Got y with classes {list(classes)} with warm_start=True, but the network that "
             f"is to be continued has {list(last.classes)}."
         )
-    return codes, classes
+    return Labels(codes, classes, _positive(pos_label, classes.tolist()))
+
+
+def _positive(pos_label: Any, classes: list) -> int:
+    """Code of the positive class."""
+    if pos_label is None:
+        return 1
+    if len(classes) > 2:
+        raise ValueError(
+            f"Got pos_label={pos_label!r} with {len(classes)} classes, but expected None: of more "
+            "than two classes, each is held against the rest."
+        )
+    if pos_label not in classes:
+        raise ValueError(
+            f"Got pos_label={pos_label!r}, but expected one of the labels of y: {classes}."
+        )
+    return classes.index(pos_label)
 
 
 def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
@@ -302,8 +329,7 @@ def check_groups(
 
 def check_parity(
     requirement: Requirement,
-    y: np.ndarray,
-    classes: np.ndarray,
+    labels: Labels,
     group: np.ndarray,
     groups: np.ndarray,
     control_features: Any,
@@ -314,8 +340,9 @@ def check_parity(
     Parameters
     ----------
     requirement : Requirement
-    y, group : ndarray of shape (n,), int64
-    classes, groups : ndarray of shape (n_classes,) and (n_groups,)
+    labels : Labels
+    group : ndarray of shape (n,), int64
+    groups : ndarray of shape (n_groups,)
     control_features : Any
         As passed to ``fit``; may be None.
     min_group_count : int
@@ -335,14 +362,15 @@ def check_parity(
     SmallGroupWarning
         If cells are left out.
     """
-    constraint = requirement.constraint
+    constraint, (y, classes, positive) = requirement.constraint, labels
     stratum, strata = np.zeros_like(y), np.array([None], dtype=object)
     if control_features is not None:
         stratum, strata = group_codes(
             sensitive_frame(control_features, len(y), name="control_features")
         )
     n_groups, n_strata = len(groups), len(strata)
-    is_class = class_columns(torch.from_numpy(y), 1 if len(classes) == 2 else len(classes))
+    n_columns = 1 if len(classes) == 2 else len(classes)
+    is_class = class_columns(torch.from_numpy(y), n_columns, positive)
     cell = cell_codes(
         constraint,
         is_class,
@@ -400,4 +428,5 @@ def check_parity(
             SmallGroupWarning,
         )
     names_of_groups = tuple(map(group_name, groups))
-    return Parity(requirement, names_of_groups, tuple(conditions), constrained), cell
+    parity = Parity(requirement, names_of_groups, tuple(conditions), constrained, positive)
+    return parity, cell
