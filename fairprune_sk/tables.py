@@ -673,9 +673,12 @@ def _check_widths(path: Path, encoding: str, separator: str) -> None:
 
 def _stripped(column: pd.Series, words: list) -> pd.Series:
     """Values without white space around; numbers where it hid them."""
-    if not column.map(lambda value: isinstance(value, str) and value != value.strip()).any():
+    # Different values only: a large table repeats few.
+    texts = [value for value in column.unique() if isinstance(value, str)]
+    spaced = {value: value.strip() for value in texts if value != value.strip()}
+    if not spaced:
         return column
-    column = column.map(lambda value: value.strip() if isinstance(value, str) else value)
+    column = column.map(lambda value: spaced.get(value, value))
     column = column.mask(column.isin(["", "NA", *words]))
     try:
         return pd.to_numeric(column)
