@@ -23,9 +23,9 @@ from torch import nn
 from fairprune_sk import FairPruner, dense
 from fairprune_sk.benchmarks import METHODS, Method, benchmark, runner
 from fairprune_sk.benchmarks.runner import COLUMNS, GAPS, KEYS, KNOBS, method_of
-from fairprune_sk.benchmarks.tables import Table
 from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.metrics import noise_floor
+from fairprune_sk.tables import Table
 
 
 class Mlp(nn.Module):

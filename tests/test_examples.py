@@ -48,15 +48,54 @@ def test_demo_on_a_csv(csv):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target", "nothing", "--sensitive", "sex"], "Got column 'nothing'"),
-        (["--target", "approved"], "expected --target and --sensitive"),
-        (["--target", "income", "--sensitive", "sex"], "but expected two"),
+        (["--target", "nothing", "--sensitive", "sex"], "without the columns ['nothing']"),
+        (["--target", "approved"], "Got only a part of --data, --target and --sensitive"),
+        (["--target", "aproved", "--sensitive", "Sexx"], "Did you mean 'approved', 'sex'?"),
+        (["--target", "income", "--sensitive", "sex"], "this is a classifier"),
+        (["--target", "sex", "--sensitive", "sex"], "expected different ones"),
     ],
 )
 def test_demo_says_what_is_wrong_with_its_arguments(csv, arguments, message):
     done = run("examples/demo.py", "--data", csv, *arguments)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--target", "y"], ["--sensitive", "sex"]])
+def test_demo_refuses_columns_without_a_file(arguments):
+    done = run("examples/demo.py", *arguments)
+    assert done.returncode != 0 and "expected all three, or none" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["yes"] * 40, "with one value, 'yes'"),
+        (["yes", *["no"] * 39], "1 classes of one row ('yes')"),
+        (["yes", "no"] * 4, "Got 8 rows"),
+        ([f"{i // 2}-" for i in range(40)], "20 classes in 40 rows"),
+        ([i / 10 for i in range(40)], "this is a classifier"),
+    ],
+)
+def test_demo_says_what_is_wrong_with_a_target(tmp_path, labels, message):
+    n = len(labels)
+    path = tmp_path / "table.csv"
+    sexes = ["f", "m"] * (n // 2)
+    pd.DataFrame({"a": range(n), "sex": sexes, "y": labels}).to_csv(path, index=False)
+    done = run("examples/demo.py", "--data", path, "--target", "y", "--sensitive", "sex")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"", bytes(range(256))])
+def test_demo_refuses_what_is_no_table(tmp_path, content):
+    path = tmp_path
+    if content is not None:
+        path = tmp_path / "table.csv"
+        path.write_bytes(content)
+    done = run("examples/demo.py", "--data", path, "--target", "y", "--sensitive", "sex")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "but expected a" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""Tables of the benchmark: from files, by name, generated, downloaded."""
+"""Tables: from files, by name, generated, downloaded."""
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from urllib.error import URLError
@@ -12,12 +13,13 @@ import pandas as pd
 import pytest
 from sklearn.utils import Bunch
 
-from fairprune_sk.benchmarks.tables import (
+from fairprune_sk.tables import (
     FETCHED,
     TABLES,
     Table,
     TableDescription,
     load_table,
+    read_csv,
     read_table,
     table_from_frame,
 )
@@ -296,3 +298,66 @@ def test_compas_is_what_the_evidence_uses():
     np.testing.assert_array_equal(table.y, raw["two_year_recid"])
     race = raw["race"].where(raw["race"].isin(["African-American", "Caucasian"]), "Other")
     assert table.sensitive["race"].tolist() == race.tolist()
+
+
+# --- CSV files as people have them ---
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be"]
+)
+def test_separator_and_encoding_are_found_out(tmp_path, separator, encoding):
+    rows = [["größe", " sex ", "y"], ["1.5", " Zoë ", "1"], ["2.5", "?", "0"], ["NA", "m ", " 1"]]
+    content = "\n".join(separator.join(row) for row in rows).encode(encoding)
+    for path, stored in (("a.csv", content), ("a.csv.gz", gzip.compress(content))):
+        (tmp_path / path).write_bytes(stored)
+        frame = read_csv(tmp_path / path)
+        expected = {"größe": [1.5, 2.5, None], "sex": ["Zoë", None, "m"], "y": [1, 0, 1]}
+        pd.testing.assert_frame_equal(frame, pd.DataFrame(expected))
+
+
+def test_a_western_letter_far_behind_the_head_is_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\n" + b"x,1\n" * 50_000 + "é,2\n".encode("latin-1"))
+    assert read_csv(path)["a"].iloc[-1] == "é"
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_decimal_commas(tmp_path, separator):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(separator.join(r) for r in [("a", "b"), ("1,5", "x"), ("2", "y, z")]))
+    frame = read_csv(path)
+    assert frame["a"].tolist() == [1.5, 2.0] and frame["b"].tolist() == ["x", "y, z"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "which is empty"),
+        (b"\n \n", "which is empty"),
+        (b"PK\x03\x04" + bytes(100), "not text"),
+        (b"a,b\n1,2\n1,2,3\n", "3 values in line 3, but expected 2"),
+        (b"a,b\n1,2\n\n1\n", "1 values in line 4, but expected 2"),
+        (b"a,b\n1,2,3\n1,2,3\n", "3 values in line 2, but expected 2"),
+        (b"a, a ,b\n1,2,3\n", "several columns named \\['a'\\]"),
+        (b'a,b\n1,"2\n3,4\n', "cannot be read as a table|values in line"),
+        (b"\x1f\x8b123456789012345", "cannot be unpacked"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_csv(path)
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(IsADirectoryError, match="which is a folder"):
+        read_csv(tmp_path)
+
+
+def test_a_misspelled_column_gets_the_closest_name():
+    about = TableDescription(target="hird", positive="yes", sensitive="SEX")
+    with pytest.raises(ValueError, match="Did you mean 'hired', 'sex'"):
+        table_from_frame(small(), about, "jobs")

@@ -32,10 +32,10 @@ from tqdm import tqdm
 
 from fairprune_sk.benchmarks.competitors import COMPETITORS
 from fairprune_sk.benchmarks.store import ResultsFile
-from fairprune_sk.benchmarks.tables import Table, load_table
 from fairprune_sk.metrics import noise_floor
 from fairprune_sk.pruner import FairPruner
 from fairprune_sk.solvers import Snip
+from fairprune_sk.tables import Table, load_table
 
 GAPS = {
     "equalized_odds": (equalized_odds_difference, "equalized_odds_difference"),
@@ -202,7 +202,7 @@ def benchmark(
         in ``predict`` if it says so with ``needs_sensitive_features``; a :class:`Method` tells
         otherwise.
     tables : list of str, path or Table
-        What :func:`~fairprune_sk.benchmarks.tables.load_table` takes.
+        What :func:`~fairprune_sk.tables.load_table` takes.
     sparsities, constraints, tolerances : list
         A tolerance of None is a penalty without a bound, for methods that have one.
     sensitive : dict, optional
@@ -250,7 +250,7 @@ def benchmark(
     Examples
     --------
     >>> from fairprune_sk.benchmarks import benchmark
-    >>> from fairprune_sk.benchmarks.tables import Table
+    >>> from fairprune_sk.tables import Table
     >>> from fairprune_sk.datasets import make_biased_classification
     >>> X, y, s = make_biased_classification(600, random_state=0)
     >>> fits = benchmark(
