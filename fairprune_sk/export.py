@@ -184,7 +184,7 @@ def _quiet(fitted: Fitted) -> Iterator[None]:
             yield
     except Exception as error:
         raise ValueError(
-            f"Got {type(fitted.network_).__name__}, which torch cannot export: {error}"
+            f"Got {type(fitted.network).__name__}, which torch cannot export: {error}"
         ) from error
     finally:
         logger.setLevel(level)

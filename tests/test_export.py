@@ -254,7 +254,7 @@ def test_torch_export_of_other_networks(other, tmp_path):
     program = pruner.to_torch_export(tmp_path / "a.pt2", X=rows(kind))
     loaded = torch.export.load(tmp_path / "a.pt2")
     X = rows(kind, 50, seed=1)
-    inputs = pruner._table(X).X
+    inputs = pruner._fitted.table(pruner._checked(X)).X
     for module in (program.module(), loaded.module()):
         got = module(inputs).detach().numpy()
         np.testing.assert_allclose(got, pruner.predict_proba(X), rtol=0, atol=TOLERANCE)

@@ -434,13 +434,14 @@ def test_an_edited_file_is_refused(file):
 )
 def test_only_known_things_are_built(file, content):
     rewritten(file, lambda manifest, state: state["dict"][0].__setitem__(1, content))
-    with pytest.raises(ValueError, match="state is not as version 1 writes it"):
+    with pytest.raises(ValueError, match="state is not as version 2 writes it"):
         load(file)
 
 
-def test_a_file_of_a_later_version_says_so(file):
-    rewritten(file, lambda manifest, state: manifest.update(version=2))
-    with pytest.raises(ValueError, match="version 2, but expected at most 1.*newer fairprune_sk"):
+@pytest.mark.parametrize(("version", "age"), [(3, "newer"), (1, "older")])
+def test_a_file_of_another_version_says_so(file, version, age):
+    rewritten(file, lambda manifest, state: manifest.update(version=version))
+    with pytest.raises(ValueError, match=f"version {version}, but expected 2.*{age} fairprune_sk"):
         load(file)
 
 

@@ -710,9 +710,10 @@ def test_a_fit_holds_the_table_once_and_few_copies_of_the_parameters():
             if not isinstance(net, PruningNet):
                 return
             state = net.state_
-            held = [*state.weights.values(), *state.scores.values(), *state.masks.values()]
+            scores = state.own.values.values()
+            held = [*state.weights.values(), *scores, *state.masks.values()]
             held += [p.grad for p in held if p.grad is not None]
-            for optimizer in (state.lower, state.upper):
+            for optimizer in (state.lower, state.own.optimizer):
                 held += [
                     v
                     for values in optimizer.state.values()
