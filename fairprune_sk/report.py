@@ -56,10 +56,10 @@ MIN_CELL_COUNT = 30
 """A rate over fewer rows than this is reported as too small to judge."""
 
 LABEL_SHARE = 0.1
-"""A class is hardly predicted where it is predicted for less than this share of its rows' number.
+"""A class is hardly predicted where that is for less than this share of the rows that have it.
 
-It is stricter than ``COLLAPSE_SHARE``, which compares with the dense network: a sound classifier of
-a rare class predicts it less often than it occurs.
+A sound classifier of a rare class predicts it less often than it occurs; where the dense network
+does not, a larger share (``COLLAPSE_SHARE``) is too small for the pruned one.
 """
 
 MAX_BALANCED_LOSS = 0.05
@@ -628,7 +628,7 @@ def _alarms(
         hardly |= (own == 0) & (np.count_nonzero(own) == 1)
         beside = ""
         if network == "pruned":
-            hardly |= own < COLLAPSE_SHARE * predicted["dense"]
+            hardly |= own < COLLAPSE_SHARE * np.minimum(predicted["dense"], labelled)
             beside = ", dense network: {dense:.2%}"
         named = [
             f"{labels[k]!r} for {own[k]:.2%} of the rows (labels: {labelled[k]:.2%}"

@@ -1,11 +1,14 @@
-"""Tests of noise floors with strata and several classes, against row-by-row simulations."""
+"""Tests of gaps, against fairlearn, and of noise floors, against row-by-row simulations."""
 
+import fairlearn.metrics as flm
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from fairprune_sk import metrics
-from fairprune_sk.metrics import NOTIONS, noise_floor
+from fairprune_sk.constraints import CONSTRAINTS, OUTSIDE, Constraint, DegradationParity
+from fairprune_sk.metrics import NOTIONS, fairness_gap, noise_floor
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,67 @@ def simulated_gaps(y_true, y_pred, group, stratum, constraint, n_draws=300):
                 gaps.append(np.ptp(rates))
         largest.append(max(gaps))
     return np.array(largest)
+
+
+class WrongOfThePositive(Constraint):
+    """A user's own: ``P[ŷ = 0 | y = 1, group]`` is the same in every group."""
+
+    events = ("positive",)
+
+    def event(self, is_class):
+        return torch.where(is_class, 0, OUTSIDE)
+
+    def outcome_logits(self, margins, is_class):
+        return -margins
+
+
+GAP_FUNCTIONS = {
+    "demographic_parity": flm.demographic_parity_difference,
+    "equalized_odds": flm.equalized_odds_difference,
+    "equal_opportunity": flm.equal_opportunity_difference,
+    "false_positive_rate_parity": flm.false_positive_rate_difference,
+    "accuracy_parity": flm.accuracy_score_difference,
+    "error_rate_parity": flm.zero_one_loss_difference,
+    WrongOfThePositive(): flm.false_negative_rate_difference,
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("gap_method", ["between_groups", "to_overall"])
+@pytest.mark.parametrize("constraint", GAP_FUNCTIONS, ids=str)
+def test_a_gap_is_fairlearns(predictions, constraint, gap_method, weighted):
+    y_true, y_pred, group, _ = predictions
+    weight = np.random.RandomState(2).uniform(0.1, 3, 1200) if weighted else None
+    labels = [(y == "good").astype(int) for y in (y_true, y_pred)]
+    arguments = {"sensitive_features": group, "sample_weight": weight}
+    measured = fairness_gap(*labels, constraint=constraint, gap_method=gap_method, **arguments)
+    expected = GAP_FUNCTIONS[constraint](*labels, method=gap_method, **arguments)
+    assert measured == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_rate_that_a_group_has_not_is_left_out():
+    y_true, y_pred, group = [1, 1, 0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 1, 0, 0, 0], list("aaabbbcc")
+    arguments = {"sensitive_features": group}
+    assert flm.equal_opportunity_difference(y_true, y_pred, **arguments) == 1.0
+    gap = fairness_gap(y_true, y_pred, constraint="equal_opportunity", **arguments)
+    assert gap == 0.5
+    assert np.isnan(fairness_gap([0, 0, 0, 0], [1, 0, 0, 1], sensitive_features=list("aabb")))
+
+
+def test_a_notion_of_ones_own_has_the_noise_of_its_complement(predictions):
+    y_true, y_pred, group, stratum = predictions
+    arguments = {"sensitive_features": group, "control_features": stratum}
+    own = noise_floor(y_true, y_pred, constraint=WrongOfThePositive(), **arguments)
+    known = noise_floor(y_true, y_pred, constraint="equal_opportunity", **arguments)
+    assert own == pytest.approx(known, rel=0.05)
+
+
+def test_a_notion_that_needs_a_dense_network_or_that_is_unknown_is_refused():
+    for constraint in ("degradation_parity", DegradationParity(), "gini", CONSTRAINTS):
+        with pytest.raises(ValueError, match=r"expected one of \['demographic_parity', .*dense"):
+            fairness_gap([0, 1], [0, 1], sensitive_features=["f", "m"], constraint=constraint)
+    with pytest.raises(ValueError, match="Got gap_method='both', but expected"):
+        fairness_gap([0, 1], [0, 1], sensitive_features=["f", "m"], gap_method="both")
 
 
 @pytest.mark.parametrize("strata", [False, True])

@@ -1,6 +1,7 @@
 """Tests of the report; the oracles are fairlearn's and scikit-learn's own functions."""
 
 import dataclasses
+import html
 import warnings
 
 import fairlearn.metrics as flm
@@ -12,6 +13,7 @@ import pytest
 import sklearn.metrics as skm
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -19,7 +21,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fairprune_sk.constraints import DegradationParity, DemographicParity, EqualOpportunity
+from fairprune_sk.benchmarks.competitors import Reduction
+from fairprune_sk.constraints import (
+    OUTSIDE,
+    Constraint,
+    DegradationParity,
+    DemographicParity,
+    EqualOpportunity,
+)
 from fairprune_sk.report import FairnessReport, fairness_report, noise_floor
 
 GAP_FUNCTIONS = {
@@ -813,13 +822,212 @@ def test_no_tolerance_note_where_nothing_was_asked_for(data):
         assert not any(note.startswith("Trained for") for note in report.notes)
 
 
-def test_a_collapsed_network_is_announced(data):
+# --- a notion of the user's own ---
+
+
+class SelectedOfThePositive(Constraint):
+    """``P[ŷ = 1 | y = 1, group]``, said once more in other words."""
+
+    events = ("positive",)
+
+    def event(self, is_class):
+        return torch.where(is_class, 0, OUTSIDE)
+
+
+class MissedOrLost(Constraint):
+    """A notion that no table of this package names: errors on the positives alone."""
+
+    events = ("positive",)
+    one_vs_rest = False
+
+    def event(self, is_class):
+        return torch.where(is_class.any(-1, keepdim=True), 0, OUTSIDE)
+
+    def outcome_logits(self, margins, is_class):
+        return -(margins * is_class).sum(-1, keepdim=True)
+
+
+def test_a_notion_of_ones_own_is_reported_beside_the_others(data):
     X, y, race = data
-    report = fairness_report(
-        StubPruner(threshold=99).fit(X[:9], y[:9]), X, y, sensitive_features=race
+    model = StubPruner(constraint=SelectedOfThePositive(), tolerance=0.9).fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    rows = report.differences
+    own, known = "selected_of_the_positive_difference", "equal_opportunity_difference"
+    pd.testing.assert_series_equal(rows.loc[own], rows.loc[known], check_names=False)
+    assert list(rows.index) == [*RATES, DEGRADATION, own]
+    [note] = [note for note in report.notes if note.startswith("Trained for")]
+    assert note == (
+        "Trained for a gap in selected of the positive of at most 0.9; on these rows and groups "
+        f"it is {rows.loc[own, 'pruned']:.3f}, within that tolerance."
     )
-    assert any("COLLAPSED" in note for note in report.notes)
-    assert not any("equalized odds 0.000" in note for note in report.notes)
+    [line] = [line for line in str(report).splitlines() if line.startswith("  selected of the")]
+    assert f"{rows.loc[own, 'dense']:.3f}→{rows.loc[own, 'pruned']:.3f}" in line
+    assert f"{rows.loc[own, 'noise_floor']:.3f}" in line
+    assert "selected of the positive" in report._repr_html_()
+
+
+def test_a_notion_of_ones_own_within_strata_and_relative_to_the_dense_network(data, region):
+    class LostOnPositives(MissedOrLost):
+        relative_to_dense = True
+
+    X, y, race = data
+    model = StubPruner(constraint=LostOnPositives(), tolerance=None).fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race, control_features=region)
+    lost = (model.predict(X) != y).astype(int) - (model.predict_dense(X) != y)
+    positive = y == "yes"
+    by_cell = pd.Series(lost[positive]).groupby([region[positive], race[positive]]).mean()
+    expected = by_cell.groupby(level=0).agg(np.ptp).max()
+    row = report.differences.loc["lost_on_positives_difference"]
+    assert row["pruned"] == pytest.approx(expected)
+    assert row["dense"] == 0.0
+    assert 0 < row["noise_floor"] < row["high"]
+
+
+def test_a_notion_of_ones_own_for_three_classes(data, grades):
+    X, _, race = data
+    model = ThreeClasses(constraint=SelectedOfThePositive()).fit(X, grades)
+    report = fairness_report(model, X, grades, sensitive_features=race)
+    own, known = "selected_of_the_positive_difference", "equal_opportunity_difference"
+    pd.testing.assert_frame_equal(report.by_class[own], report.by_class[known])
+    model = ThreeClasses(constraint=MissedOrLost()).fit(X, grades)
+    report = fairness_report(model, X, grades, sensitive_features=race)
+    row = report.differences.loc["missed_or_lost_difference"]
+    accuracy = report.differences.loc["accuracy_difference"]
+    assert row["pruned"] == pytest.approx(accuracy["pruned"])
+    assert row["noise_floor"] == pytest.approx(accuracy["noise_floor"], rel=0.1)
+    assert "missed_or_lost_difference" not in report.by_class
+
+
+def test_a_notion_with_a_known_name_hides_no_other(data):
+    class EqualizedOdds(SelectedOfThePositive):
+        pass
+
+    X, y, race = data
+    model = StubPruner(constraint=EqualizedOdds("ratio"), tolerance=0.9).fit(X, y)
+    rows = fairness_report(model, X, y, sensitive_features=race).differences
+    assert rows.loc["own_equalized_odds_difference", "pruned"] == pytest.approx(
+        rows.loc["equal_opportunity_difference", "pruned"]
+    )
+    assert len(rows) == len(RATES) + 2
+
+
+def test_a_classifier_with_a_constraint_that_is_no_pruner_is_measured_alone(data):
+    X, y, race = data
+    X = pd.DataFrame(X)
+    model = Reduction(max_iter=3, random_state=0).fit(X, y, sensitive_features=race)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert list(report.differences.columns) == ["value", "low", "high", "noise_floor"]
+
+
+# --- a collapse is said first ---
+
+
+def said_first(report, start):
+    """Whether text, HTML and notes begin with this."""
+    text = str(report)
+    return (
+        text.startswith(start)
+        and text.index(start) < text.index("Fairness report:")
+        and report._repr_html_().split("</style>")[1].startswith(f"<p><strong>{html.escape(start)}")
+        and report.notes[0].startswith(start)
+        and report.alarms[0] == report.notes[0]
+    )
+
+
+@pytest.mark.parametrize("threshold", [99, 2.8, -2.8, -99])
+def test_a_collapse_in_either_direction_is_said_first_and_is_no_success(data, threshold):
+    X, y, race = data
+    model = StubPruner(threshold=threshold, tolerance=0.5).fit(X, y)
+    share = np.mean(model.predict(X) == "yes")
+    assert share < 0.01 or share > 0.99
+    report = fairness_report(model, X, y, sensitive_features=race)
+    label, own = ("'yes'", share) if threshold > 0 else ("'no'", 1 - share)
+    assert said_first(report, f"COLLAPSED: the pruned network predicts {label} for {own:.2%}")
+    [note] = [note for note in report.notes if note.startswith("Trained for")]
+    assert note.endswith("which is no success: see the first note.")
+    assert "within that tolerance" not in str(report)
+    assert "TRAINING DATA" in next(note for note in report.notes if note not in report.alarms)
+    assert max(map(len, str(report).splitlines())) <= 100
+
+
+def test_few_where_the_dense_network_has_many_is_a_collapse(data):
+    X, y, race = data
+    model = StubPruner(threshold=1.6).fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert 0.1 < report.overall.loc["selection_rate", "pruned"] / np.mean(y == "yes") < 0.25
+    assert said_first(report, "COLLAPSED: the pruned network predicts 'yes' for")
+
+    class Rare(StubPruner):  # a class that is predicted as rarely before
+        def predict_dense(self, X):
+            return self.predict(X)
+
+    report = fairness_report(Rare(threshold=1.6).fit(X, y), X, y, sensitive_features=race)
+    assert report.alarms == ()
+    rare = np.where(X[:, 0] > 2, "yes", "no")  # the dense network selects far too many
+    model = StubPruner(threshold=2.2).fit(X, rare)
+    assert 0 < np.mean(model.predict(X) == "yes") < np.mean(rare == "yes") < 0.02
+    assert fairness_report(model, X, rare, sensitive_features=race).alarms == ()
+
+
+def test_a_constant_dense_network_is_said_first(data):
+    X, y, race = data
+
+    class Constant(StubPruner):
+        def predict_dense(self, X):
+            return np.full(len(X), "no")
+
+    report = fairness_report(Constant().fit(X[:9], y[:9]), X, y, sensitive_features=race)
+    assert said_first(report, "COLLAPSED: the dense network predicts 'yes' for 0.00% of the rows")
+    assert len(report.alarms) == 1
+
+
+def test_a_collapsed_classifier_that_was_not_pruned_is_said_first(data):
+    X, y, race = data
+    model = DummyClassifier(strategy="constant", constant="no").fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert said_first(report, "COLLAPSED: the classifier predicts 'yes' for 0.00% of the rows")
+    assert "dense" not in str(report)
+
+
+def test_five_points_of_balanced_accuracy_are_said_first(data):
+    X, y, race = data
+
+    class Worse(StubPruner):
+        def predict_dense(self, X):
+            return np.where(np.arange(len(X)) < len(X) * self.right, y, super().predict(X))
+
+    model = Worse(tolerance=0.9).fit(X, y)
+    model.right = 0.5
+    report = fairness_report(model, X, y, sensitive_features=race)
+    lost = -report.overall.loc["balanced_accuracy", "change"]
+    assert lost > 0.05
+    assert said_first(report, f"BALANCED ACCURACY FELL by {100 * lost:.1f} points, from ")
+    assert "which is no success: see the first note" in str(report).replace("\n  ", " ")
+    model.right = 0.05
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert 0 < -report.overall.loc["balanced_accuracy", "change"] < 0.05
+    assert report.alarms == ()
+    assert str(report).startswith("Fairness report:")
+
+
+def test_alarms_are_escaped(data):
+    X, y, race = data
+    y = np.where(y == "yes", "yes<b>", "no")
+    report = fairness_report(StubPruner(threshold=99).fit(X, y), X, y, sensitive_features=race)
+    assert "yes<b>" in report.alarms[0]
+    assert "<b>" not in report._repr_html_()
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, "left out 1 rate of"), (2, "left out 2 rates of")])
+def test_one_thing_is_no_plural(data, n, words):
+    X, y, race = data
+    model = StubPruner().fit(X, y)
+    model.n_unconstrained_, model.min_group_count = n, 20
+    race = np.where(np.arange(900) < n, None, race)
+    report = fairness_report(model, X, y, sensitive_features=race, missing_sensitive="ignore")
+    assert any(f"The constraint {words} groups" in note for note in report.notes)
+    rows = "1 row (" if n == 1 else "2 rows ("
+    assert any(note.startswith(f"Without a sensitive feature: {rows}") for note in report.notes)
 
 
 def test_limits_are_always_said(report):
