@@ -14,9 +14,10 @@ group), coded with the group as the fastest index, or in none (-1).
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ class Constraint(ABC):
     """A notion of group fairness, as the events that it conditions on.
 
     Subclasses set :attr:`events` and define :meth:`event`; a notion whose outcome is not
-    "this class is predicted" overrides :meth:`outcome_logits` as well.
+    "this class is predicted" overrides :meth:`outcome_logits` as well. What trains, scores and
+    reports a notion reads these declarations and knows no notion by itself.
 
     Parameters
     ----------
@@ -48,11 +50,23 @@ class Constraint(ABC):
     events: ClassVar[tuple[str, ...]]
     """Names of the events, for messages and reports."""
 
+    name: ClassVar[str]
+    """What is compared, in words: by default those of the class's name."""
+
+    moment: ClassVar[str | None] = None
+    """Name of the moment in ``fairlearn.reductions`` that says the same, where there is one."""
+
     one_vs_rest: ClassVar[bool] = True
     """Whether each class is an outcome of its own where there are more than two."""
 
     relative_to_dense: ClassVar[bool] = False
     """Whether what counts is the change of the outcome against the dense network."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", cls.__name__)
+            cls.name = " ".join(words).lower()
 
     def __post_init__(self) -> None:
         if self.comparison not in COMPARISONS:
@@ -94,6 +108,7 @@ class DemographicParity(Constraint):
     """Equal selection rates: ``P[ŷ = 1 | group]`` is the same in every group."""
 
     events = ("all",)
+    moment = "DemographicParity"
 
     def event(self, is_class: Tensor) -> Tensor:
         """Every row is in the one event."""
@@ -104,6 +119,7 @@ class EqualizedOdds(Constraint):
     """Equal true and false positive rates: ``P[ŷ = 1 | y, group]`` for y = 0 and y = 1."""
 
     events = ("negative", "positive")
+    moment = "EqualizedOdds"
 
     def event(self, is_class: Tensor) -> Tensor:
         """Condition on the true label."""
@@ -114,6 +130,7 @@ class EqualOpportunity(Constraint):
     """Equal true positive rates: ``P[ŷ = 1 | y = 1, group]`` is the same in every group."""
 
     events = ("positive",)
+    moment = "TruePositiveRateParity"
 
     def event(self, is_class: Tensor) -> Tensor:
         """Only positive rows count."""
@@ -124,6 +141,8 @@ class FalsePositiveRateParity(Constraint):
     """Equal false positive rates: ``P[ŷ = 1 | y = 0, group]`` is the same in every group."""
 
     events = ("negative",)
+    name = "false positive rate"
+    moment = "FalsePositiveRateParity"
 
     def event(self, is_class: Tensor) -> Tensor:
         """Only negative rows count."""
@@ -137,6 +156,7 @@ class AccuracyParity(Constraint):
     """
 
     events = ("all",)
+    name = "accuracy"
     one_vs_rest = False
 
     def event(self, is_class: Tensor) -> Tensor:
@@ -156,6 +176,9 @@ class ErrorRateParity(AccuracyParity):
     The difference is that of accuracies; the ratio is another one.
     """
 
+    name = "error rate"
+    moment = "ErrorRateParity"
+
     def outcome_logits(self, margins: Tensor, is_class: Tensor) -> Tensor:
         """Positive where the prediction is wrong."""
         return -super().outcome_logits(margins, is_class)
@@ -169,6 +192,7 @@ class DegradationParity(AccuracyParity):
     dense network does to the groups.
     """
 
+    name = "accuracy lost"
     relative_to_dense = True
 
     def __post_init__(self) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from fairlearn import reductions as moments
 from fairlearn.reductions import Moment
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.constraints import CONSTRAINTS
 from fairprune_sk.granularity import GRANULARITIES
+from fairprune_sk.requirement import MOMENTS
 from fairprune_sk.solvers import SOLVERS, Enforcement
 
 VERSION = 2
@@ -38,18 +38,11 @@ MAX_BYTES = 2**32
 
 _MANIFEST, _STATE, _TENSORS = "fairprune_sk.json", "state.json", "tensors.safetensors"
 
-_MOMENTS = (
-    moments.DemographicParity,
-    moments.EqualizedOdds,
-    moments.ErrorRateParity,
-    moments.FalsePositiveRateParity,
-    moments.TruePositiveRateParity,
-)
 _CLASSES: dict[str, type] = {
     Enforcement.__name__: Enforcement,
     **{c.__name__: c for names in (CONSTRAINTS, SOLVERS) for c in names.values()},
     **{type(granularity).__name__: type(granularity) for granularity in GRANULARITIES.values()},
-    **{f"fairlearn.{c.__name__}": c for c in _MOMENTS},
+    **{f"fairlearn.{c.__name__}": c for c in MOMENTS.values()},
 }
 """Every class that a file may name."""
 

@@ -69,8 +69,8 @@ def sensitive_frame(
         raise ValueError(f"Got {name} with columns of different numbers of rows: {rows}.")
     if lengths[0] != n_rows:
         raise ValueError(
-            f"Got {name} with {lengths[0]} rows, but X has {n_rows} rows: they must describe the "
-            "same rows."
+            f"Got {name} with {counted(lengths[0], 'row')}, but X has {counted(n_rows, 'row')}: "
+            "they must describe the same rows."
         )
     without = np.any([values.isna() for _, values in columns], axis=0)
     if missing == "error" and without.any():
@@ -78,8 +78,8 @@ def sensitive_frame(
         if name == "sensitive_features":
             remedy += " (or choose missing_sensitive='group' or 'ignore')"
         raise ValueError(
-            f"Got {name} with missing values in {int(without.sum())} rows (the first is row "
-            f"{int(without.argmax())}), but every row needs a group: {remedy}."
+            f"Got {name} with missing values in {counted(int(without.sum()), 'row')} (the first "
+            f"is row {int(without.argmax())}), but every row needs a group: {remedy}."
         )
     if missing == "group":
         columns = [(label, _filled(values)) for label, values in columns]
@@ -208,3 +208,8 @@ def group_codes(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def group_name(group: Any) -> str:
     """Name of a group for messages and tables: ``"Female"``, or ``"Female, Black"``."""
     return ", ".join(str(value) for value in group) if isinstance(group, tuple) else str(group)
+
+
+def counted(n: int, thing: str) -> str:
+    """Count things in words: ``"1 row"``, ``"1,200 rows"``."""
+    return f"{n:,} {thing}" + ("" if n == 1 else "s")

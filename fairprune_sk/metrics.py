@@ -1,8 +1,11 @@
 """Rates and gaps of predicted labels, and how much of a gap is noise.
 
-Every rate and every gap is read off a :class:`fairlearn.metrics.MetricFrame`. What fairlearn does
-not tell is redrawn here: which gap groups with equal rates would show (:func:`noise_floor`), and
-how far a gap could have come out otherwise.
+The rates that are shown are read off a :class:`fairlearn.metrics.MetricFrame`. A gap is that of a
+:class:`~fairprune_sk.constraints.Constraint`, measured from what the notion itself declares: its
+events and its outcome. So every notion is measured in the same way, one that a user wrote as well
+as ours, and ours give what ``fairlearn.metrics`` gives. What fairlearn does not tell is redrawn:
+which gap groups with equal rates would show (:func:`noise_floor`), and how far a gap could have
+come out otherwise.
 
 Labels are class codes, 0 to ``n_classes - 1``. A rate belongs to one class against the rest: to
 class 1 where there are two, and to each where there are more. A gap is the largest over those
@@ -18,15 +21,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from fairlearn.metrics import MetricFrame
 from sklearn.utils import check_random_state, column_or_1d
 
-from fairprune_sk.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.constraints import CONSTRAINTS, Constraint, ErrorRateParity
+from fairprune_sk.groups import counted, group_codes, group_name, sensitive_frame
 
 N_DRAWS = 1000
 """Draws behind each noise floor and each interval."""
 
 _CHUNK = 2_000_000  # numbers drawn at a time
+_TINY = np.finfo(float).tiny
 
 CLASS_RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 """Rates of one class against the rest."""
@@ -34,32 +40,8 @@ CLASS_RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 RATES = ("accuracy", "balanced_accuracy", *CLASS_RATES)
 """Every rate of a report."""
 
-RATES_OF = {
-    "demographic_parity": ("selection_rate",),
-    "equalized_odds": ("true_positive_rate", "false_positive_rate"),
-    "equal_opportunity": ("true_positive_rate",),
-    "false_positive_rate_parity": ("false_positive_rate",),
-    "accuracy_parity": ("accuracy",),
-    "error_rate_parity": ("error_rate",),
-}
-"""Every constraint that needs no dense network, as the rates that it compares."""
-
-GAPS = {
-    "demographic_parity_difference": RATES_OF["demographic_parity"],
-    "equalized_odds_difference": RATES_OF["equalized_odds"],
-    "equal_opportunity_difference": RATES_OF["equal_opportunity"],
-    "false_positive_rate_difference": RATES_OF["false_positive_rate_parity"],
-    "accuracy_difference": RATES_OF["accuracy_parity"],
-}
-"""Every gap of one network, as the rates whose largest difference it is."""
-
-GAPS_BY_CLASS = [gap for gap, rates in GAPS.items() if set(rates) <= set(CLASS_RATES)]
-"""The gaps that each class has."""
-
-DEGRADATION = "performance_degradation_difference"
-"""Gap of the accuracy that a network lost against the dense one."""
-
-_RATES_OF_GAP = GAPS | {DEGRADATION: ("performance_reduction",)}
+NOTIONS = tuple(kind() for kind in CONSTRAINTS.values() if kind is not ErrorRateParity)
+"""The notions of every report; the difference of error rates is that of accuracies."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +77,34 @@ class Rows:
         columns = (self.y_true[kept], self.group[kept], self.stratum[kept])
         return Rows(*columns, weight, self.n_classes, self.classes)
 
+    def tally(self, y_pred: np.ndarray, y_dense: np.ndarray | None = None) -> Tally:
+        """Count the rows that agree in all that is measured as one.
+
+        Parameters
+        ----------
+        y_pred, y_dense : ndarray of shape (n,), int64
+            Class codes that a network and the dense one predict; by default it is the dense one.
+        """
+        columns = {"stratum": self.stratum, "group": self.group, "y_true": self.y_true}
+        columns |= {"y_pred": y_pred, "y_dense": y_pred if y_dense is None else y_dense}
+        weight = np.ones(len(self.y_true)) if self.weight is None else self.weight
+        table = pd.DataFrame(columns).assign(n=1, weight=weight, square=weight**2)
+        table = table.groupby(list(columns), as_index=False, sort=False).sum()
+        return Tally(table, self.n_classes, self.classes)
+
+
+class Tally(NamedTuple):
+    """Rows with what a network predicts for them, those that agree in everything as one.
+
+    Rates and gaps are measured on it: a large table has few rows that differ.
+    """
+
+    table: pd.DataFrame
+    """Columns ``stratum``, ``group``, ``y_true``, ``y_pred`` and ``y_dense``; the number of rows
+    ``n``, and the sums of their weights and of the squares of these."""
+    n_classes: int
+    classes: tuple[int, ...]
+
 
 def checked_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
     """Check sample weights: one finite, non-negative number for each row."""
@@ -102,7 +112,10 @@ def checked_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
         return None
     weight = column_or_1d(sample_weight).astype(float)
     if len(weight) != n_rows:
-        raise ValueError(f"Got sample_weight with {len(weight)} rows, but X has {n_rows} rows.")
+        raise ValueError(
+            f"Got sample_weight with {counted(len(weight), 'row')}, but X has "
+            f"{counted(n_rows, 'row')}."
+        )
     if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
         raise ValueError(
             f"Got sample_weight from {weight.min()} to {weight.max()}, but expected finite "
@@ -139,7 +152,7 @@ def checked_strata(control_features: Any, n_rows: int) -> Grouping | None:
     return Grouping(*group_codes(frame), " × ".join(frame.columns))
 
 
-# --- rates and gaps ---
+# --- rates ---
 
 
 def _share(hit: np.ndarray, among: np.ndarray, weight: np.ndarray) -> float:
@@ -164,10 +177,6 @@ def _class_rate(
 
 def _accuracy(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray) -> float:
     return _share(y_pred == y_true, np.ones(len(y_true), dtype=bool), sample_weight)
-
-
-def _error_rate(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray) -> float:
-    return 1.0 - _accuracy(y_true, y_pred, sample_weight)
 
 
 def _balanced_accuracy(
@@ -198,38 +207,30 @@ def key(metric: str, label: int) -> str:
     return f"{metric} {label}"
 
 
-def metric_frame(rows: Rows, y_pred: np.ndarray, y_dense: np.ndarray) -> MetricFrame:
-    """Measure everything about one network, by stratum and group.
+def metric_frame(tally: Tally) -> MetricFrame:
+    """Measure every rate of one network, by stratum and group.
 
     Parameters
     ----------
-    rows : Rows
-        All with a group.
-    y_pred, y_dense : ndarray of shape (n,)
-        Class codes that this and the dense network predict.
+    tally : Tally
+        Of rows with a group.
 
     Returns
     -------
     MetricFrame
-        Of ``accuracy``, ``balanced_accuracy``, ``error_rate``, ``performance_reduction``,
-        ``count``, and, named by :func:`key`, each class's rates and its ``positives``.
+        Of ``accuracy``, ``balanced_accuracy``, ``performance_reduction``, ``count``, and, named
+        by :func:`key`, each class's rates and its ``positives``.
     """
     rates: dict[str, Callable[..., float]] = {
         "accuracy": _accuracy,
-        "balanced_accuracy": partial(_balanced_accuracy, rows.n_classes),
-        "error_rate": _error_rate,
+        "balanced_accuracy": partial(_balanced_accuracy, tally.n_classes),
         "performance_reduction": _performance_reduction,
     }
     counts: dict[str, Callable[..., float]] = {"count": _count}
-    for label in rows.classes:
+    for label in tally.classes:
         rates |= {key(m, label): partial(_class_rate, m, label) for m in CLASS_RATES}
         counts[key("positives", label)] = partial(_count_class, label)
-    # Rows that agree in all of this count as one with their weights' sum: fairlearn takes a
-    # minute for a million rows.
-    columns = {"stratum": rows.stratum, "group": rows.group, "y_true": rows.y_true}
-    columns |= {"y_pred": y_pred, "y_dense": y_dense}
-    table = pd.DataFrame(columns).assign(n=1, weight=1.0 if rows.weight is None else rows.weight)
-    table = table.groupby(list(columns), as_index=False, sort=False).sum()
+    table = tally.table
     params = {name: {"sample_weight": table["weight"]} for name in rates}
     params["performance_reduction"]["y_dense"] = table["y_dense"]
     return MetricFrame(
@@ -247,51 +248,172 @@ def comparable(frame: MetricFrame) -> pd.DataFrame:
     return frame.by_group.notna().groupby(level="stratum").sum() >= 2
 
 
-def rate_gaps(
-    frame: MetricFrame, *, comparison: str = "difference", gap_method: str = "between_groups"
-) -> pd.Series:
-    """Gap of each rate, the largest within any stratum.
+# --- gaps ---
+
+
+class Cells(NamedTuple):
+    """Rates that a notion compares, in cells (event, block, stratum, group).
+
+    A block holds the outcomes that are counted on the same rows, and drawn together: all classes
+    where they share their rows (one that selects a row takes it from the others), and one class
+    elsewhere. A row shows one of a few patterns of these outcomes, or none.
+    """
+
+    comparison: str
+    n: np.ndarray
+    """Effective rows, int64: Kish's (Σw)² / Σw², which is the plain count without weights."""
+    weight: np.ndarray
+    """Sum of the weights, of the same shape."""
+    shares: np.ndarray
+    """Share of each pattern, shape (..., n_groups, n_patterns)."""
+    pooled: np.ndarray
+    """The same over all groups together, shape (..., 1, n_patterns)."""
+    patterns: np.ndarray
+    """Outcomes in each pattern, shape (n_patterns, n_outcomes of a block)."""
+
+
+def notion_cells(constraint: Constraint, tally: Tally) -> Cells:
+    """Sum up what a notion compares, from the events and outcomes that it declares.
 
     Parameters
     ----------
-    frame : MetricFrame
-        From :func:`metric_frame`.
-    comparison : {"difference", "ratio"}
-        A gap is a difference of two rates, or 1 minus their ratio.
+    constraint : Constraint
+    tally : Tally
+        Of rows with a group.
+
+    Returns
+    -------
+    Cells
+    """
+    table = tally.table
+    every = tally.n_classes > 2 and not constraint.one_vs_rest
+    classes = np.array(range(tally.n_classes) if every else tally.classes)
+    is_class = torch.from_numpy(table["y_true"].to_numpy()[:, None] == classes)
+
+    def outcome(column: str) -> np.ndarray:
+        # All that a hard prediction tells: which margins are positive.
+        selected = torch.from_numpy(table[column].to_numpy()[:, None] == classes)
+        margins = torch.where(selected, 1.0, -1.0)
+        return (constraint.outcome_logits(margins, is_class) > 0).numpy().astype(int)
+
+    event = constraint.event(is_class).numpy()
+    values = outcome("y_pred")
+    if constraint.relative_to_dense:
+        values = outcome("y_dense") - values  # what pruning took
+    if (event == event[:, :1]).all():
+        event, values = event[:, :1], values[:, None, :]
+    else:
+        values = values[:, :, None]
+    # In descending order: the order of the draws behind a noise floor, as that of the events.
+    patterns = np.unique(values.reshape(-1, values.shape[-1]), axis=0)[::-1]
+    if patterns.any():
+        patterns = patterns[patterns.any(axis=1)]
+
+    n_events, n_blocks = len(constraint.events), event.shape[1]
+    n_strata, n_groups = table["stratum"].max() + 1, table["group"].max() + 1
+    shape = (n_events, n_blocks, n_strata, n_groups)
+    cell = (n_events - 1 - event) * n_blocks + np.arange(n_blocks)
+    cell = cell * n_strata + table["stratum"].to_numpy()[:, None]
+    cell = cell * n_groups + table["group"].to_numpy()[:, None]
+    inside = event >= 0
+
+    def total(column: np.ndarray) -> np.ndarray:
+        spread = np.broadcast_to(column, event.shape)[inside]
+        return np.bincount(cell[inside], spread, minlength=int(np.prod(shape))).reshape(shape)
+
+    weight = table["weight"].to_numpy()[:, None]
+    weights, squares = total(weight), total(table["square"].to_numpy()[:, None])
+    hits = np.stack([total(weight * (values == p).all(axis=-1)) for p in patterns], axis=-1)
+    return Cells(
+        comparison=constraint.comparison,
+        # An empty cell gets n = 0.
+        n=np.rint(weights**2 / np.maximum(squares, _TINY)).astype(np.int64),
+        weight=weights,
+        shares=hits / np.maximum(weights, _TINY)[..., None],
+        pooled=hits.sum(-2, keepdims=True)
+        / np.maximum(weights.sum(-1, keepdims=True), _TINY)[..., None],
+        patterns=patterns,
+    )
+
+
+def gaps_by_class(cells: Cells, gap_method: str = "between_groups") -> np.ndarray:
+    """Gap of each event and outcome, the largest within any stratum.
+
+    Parameters
+    ----------
+    cells : Cells
     gap_method : {"between_groups", "to_overall"}
+        Largest gap between two groups, or between a group and all rows together.
 
     Returns
     -------
-    Series
-        NaN where no stratum has two groups with the rate.
+    ndarray of shape (n_events, n_outcomes)
+        An outcome is a class, where the notion has one for each. A gap is a difference of two
+        rates, or 1 minus their ratio, as the notion compares them; NaN where no stratum has two
+        groups with the rate.
     """
-    gaps = frame.difference(method=gap_method)
-    if comparison == "ratio":  # rates that are all 0 are equal, although 0 / 0 is NaN
-        gaps = (1.0 - frame.ratio(method=gap_method)).mask(gaps == 0.0, 0.0)
-    return gaps.where(comparable(frame)).max()
+    return _gaps(cells.shares @ cells.patterns, cells.weight, cells.comparison, gap_method)
 
 
-def largest_gap(gaps: pd.Series, rates: tuple[str, ...], classes: tuple[int, ...]) -> float:
-    """Gap of a notion that compares several rates of several classes.
+def _gaps(rates: np.ndarray, weight: np.ndarray, comparison: str, gap_method: str) -> np.ndarray:
+    """Compare rates of shape (..., n_events, n_blocks, n_strata, n_groups, n_outcomes)."""
+    some = weight[..., None] > 0
+    high, low = np.where(some, rates, -np.inf), np.where(some, rates, np.inf)
+    if gap_method == "between_groups":
+        high, low = high.max(-2, keepdims=True), low.min(-2, keepdims=True)
+    else:
+        total = np.maximum(weight.sum(-1), _TINY)[..., None, None]
+        overall = (rates * weight[..., None]).sum(-2, keepdims=True) / total
+        high, low = np.maximum(high, overall), np.minimum(low, overall)
+    apart = high - low
+    if comparison == "ratio":  # rates that are all 0 are equal
+        apart = apart / np.maximum(high, _TINY)
+    two = some.sum(-2) >= 2
+    largest = np.where(two, apart.max(-2), -np.inf).max(-2)
+    largest = largest.reshape(*largest.shape[:-2], -1)
+    return np.where(np.isinf(largest), np.nan, largest)
+
+
+def largest_gap(gaps: np.ndarray) -> np.ndarray:
+    """Gap of a notion: the largest over its events and outcomes.
 
     Parameters
     ----------
-    gaps : Series
-        From :func:`rate_gaps`.
-    rates : tuple of str
-    classes : tuple of int
+    gaps : ndarray of shape (..., n_events, n_outcomes)
+        From :func:`gaps_by_class`.
 
     Returns
     -------
-    float
-        Classes without a gap in a rate are left out; NaN where none has a gap in one of the
-        rates.
+    ndarray of shape (...)
+        Outcomes without a gap in an event are left out; NaN where none has a gap in one of the
+        events.
     """
-    by_rate = [
-        gaps[[key(rate, label) for label in classes] if rate in CLASS_RATES else [rate]].max()
-        for rate in rates
-    ]
-    return float(np.max(by_rate))
+    by_event = np.where(np.isnan(gaps), -np.inf, gaps).max(-1)
+    return np.where(np.isinf(by_event), np.nan, by_event).max(-1)
+
+
+def notion_of(constraint: str | Constraint) -> Constraint:
+    """Notion of a name, or as it is.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the notion compares with a dense network.
+    """
+    known = {name: kind for name, kind in CONSTRAINTS.items() if not kind.relative_to_dense}
+    if isinstance(constraint, str) and constraint in known:
+        return known[constraint]()
+    if isinstance(constraint, Constraint) and not constraint.relative_to_dense:
+        return constraint
+    raise ValueError(
+        f"Got constraint={constraint!r}, but expected one of {list(known)}, or a Constraint that "
+        "needs no dense network."
+    )
+
+
+def gap_name(constraint: Constraint) -> str:
+    """Name of a gap in tables, as fairlearn's: ``"equalized_odds_difference"``."""
+    return f"{constraint.name}_{constraint.comparison}".replace(" ", "_")
 
 
 # --- tables ---
@@ -364,17 +486,17 @@ def by_group_table(
 
 
 def by_class_table(
-    gaps: dict[str, pd.Series], totals: dict[str, pd.Series], labels: list[Any]
+    gaps: dict[str, dict[str, np.ndarray]], totals: dict[str, pd.Series], labels: list[Any]
 ) -> pd.DataFrame:
-    """Gaps of each class against the rest; empty for two classes."""
+    """Gaps of each class against the rest, by name and network; empty for two classes."""
     if len(labels) == 2:
         return pd.DataFrame()
     total = list(totals.values())[-1]
-    codes = range(len(labels))
-    columns = {("positives", ""): [int(total[key("positives", code)]) for code in codes]} | {
-        (gap, network): [largest_gap(g, GAPS[gap], (code,)) for code in codes]
-        for gap in GAPS_BY_CLASS
-        for network, g in gaps.items()
+    columns = {("positives", ""): [int(total[key("positives", k)]) for k in range(len(labels))]}
+    columns |= {
+        (name, network): by_class.max(axis=0)
+        for name, networks in gaps.items()
+        for network, by_class in networks.items()
     }
     return pd.DataFrame(columns, index=pd.Index(labels, name="class"))
 
@@ -382,7 +504,7 @@ def by_class_table(
 def reduction_series(
     totals: dict[str, pd.Series],
     frames: dict[str, MetricFrame],
-    gaps: dict[str, pd.Series],
+    gap: float,
     groups: pd.Index,
 ) -> pd.Series:
     """Accuracy that pruning cost overall and in each group, and the gap between groups."""
@@ -391,7 +513,7 @@ def reduction_series(
     values = [
         totals["pruned"][name],
         *by_group.loc[by_group["count"].notna(), name],
-        gaps["pruned"][name],
+        gap,
     ]
     if groups.nlevels == 1:
         return pd.Series(values, ["overall", *groups, "gap"], name=name)
@@ -402,64 +524,6 @@ def reduction_series(
 # --- noise ---
 
 
-class _Cells(NamedTuple):
-    """What a gap compares, as sums over the cells (rate, event, stratum, group)."""
-
-    n: np.ndarray
-    """Effective rows, shape (n_rates, n_events, n_strata, n_groups), int64: Kish's
-    (Σw)² / Σw², which is the plain count without weights."""
-    shares: np.ndarray
-    """Share of each exclusive outcome, shape (..., n_groups, n_outcomes)."""
-    pooled: np.ndarray
-    """The same over all groups together, shape (..., 1, n_outcomes)."""
-    value: np.ndarray
-    """What an outcome adds to each of the rates, shape (n_outcomes, n_rates_of_event)."""
-
-
-def _events(
-    rate: str, rows: Rows, y_pred: np.ndarray, y_dense: np.ndarray
-) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    """Rows that a rate is conditioned on, with the exclusive outcomes that are counted there."""
-    y_true, everyone = rows.y_true, np.ones(len(rows.y_true), dtype=bool)
-    right, was_right = y_pred == y_true, y_dense == y_true
-    if rate == "accuracy":
-        return [(everyone, [right])]
-    if rate == "performance_reduction":
-        return [(everyone, [was_right & ~right, right & ~was_right])]
-    if rate == "selection_rate":  # a row that one class gets is lost to the others
-        return [(everyone, [y_pred == label for label in rows.classes])]
-    if rate == "true_positive_rate":
-        return [(y_true == label, [y_pred == label]) for label in rows.classes]
-    return [(y_true != label, [y_pred == label]) for label in rows.classes]
-
-
-def _cells(gap: str, rows: Rows, y_pred: np.ndarray, y_dense: np.ndarray) -> _Cells:
-    """Sum up the cells that a gap compares."""
-    weight = np.ones(len(rows.y_true)) if rows.weight is None else rows.weight
-    n_strata, n_groups = rows.stratum.max() + 1, rows.group.max() + 1
-    cell = rows.stratum * n_groups + rows.group
-
-    def total(column: np.ndarray) -> np.ndarray:
-        return np.bincount(cell, column, minlength=n_strata * n_groups)
-
-    sums = []
-    for rate in _RATES_OF_GAP[gap]:
-        for event, outcomes in _events(rate, rows, y_pred, y_dense):
-            w = weight * event
-            sums.append([total(w), total(w**2), *(total(w * outcome) for outcome in outcomes)])
-    shape = (len(_RATES_OF_GAP[gap]), -1, len(sums[0]), n_strata, n_groups)
-    weights, squares, *hits = np.moveaxis(np.reshape(sums, shape), 2, 0)
-    tiny = np.finfo(float).tiny  # an empty cell gets n = 0, which leaves it out of the gaps
-    outcome = np.stack(hits, -1)
-    return _Cells(
-        n=np.rint(weights**2 / np.maximum(squares, tiny)).astype(np.int64),
-        shares=outcome / np.maximum(weights, tiny)[..., None],
-        pooled=outcome.sum(-2, keepdims=True)
-        / np.maximum(weights.sum(-1, keepdims=True), tiny)[..., None],
-        value=np.eye(len(hits)) if gap != DEGRADATION else np.array([[1.0], [-1.0]]),
-    )
-
-
 def _multinomial(
     n: np.ndarray, shares: np.ndarray, n_draws: int, rng: np.random.RandomState
 ) -> np.ndarray:
@@ -467,26 +531,21 @@ def _multinomial(
     left, share_left, drawn = n, 1.0, []
     for share in np.moveaxis(shares, -1, 0):
         # Rounding can leave a weighted share a hair above what is left.
-        p = np.clip(share / np.maximum(share_left, np.finfo(float).tiny), 0.0, 1.0)
+        p = np.clip(share / np.maximum(share_left, _TINY), 0.0, 1.0)
         drawn.append(rng.binomial(left, p, (n_draws, *n.shape)))
         left, share_left = left - drawn[-1], share_left - share
     return np.stack(drawn, -1)
 
 
-def _redrawn_gaps(cells: _Cells, shares: np.ndarray, n_draws: int, random_state: Any) -> np.ndarray:
+def _redrawn_gaps(cells: Cells, shares: np.ndarray, n_draws: int, random_state: Any) -> np.ndarray:
     """Gaps after the outcomes of each cell's rows are redrawn, shape (n_draws,)."""
     rng = check_random_state(random_state)
-    some = cells.n[..., None] > 0
-    two = some.sum(-2) >= 2
     gaps = []
-    chunk = max(1, _CHUNK // (cells.n.size * len(cells.value)))
+    chunk = max(1, _CHUNK // (cells.n.size * len(cells.patterns)))
     for start in range(0, n_draws, chunk):
         drawn = _multinomial(cells.n, shares, min(chunk, n_draws - start), rng)
-        rate = drawn @ cells.value / np.maximum(cells.n, 1)[..., None]
-        gap = np.where(some, rate, -np.inf).max(-2) - np.where(some, rate, np.inf).min(-2)
-        # Over (event, stratum, rate of the event): those without two groups are left out.
-        largest = np.where(two, gap, -np.inf).max((-3, -2, -1))
-        gaps.append(np.where(np.isinf(largest), np.nan, largest).max(-1))
+        rates = drawn @ cells.patterns / np.maximum(cells.n, 1)[..., None]
+        gaps.append(largest_gap(_gaps(rates, cells.n, cells.comparison, "between_groups")))
     return np.concatenate(gaps)
 
 
@@ -502,20 +561,71 @@ class Noise(NamedTuple):
     """What parity shows in a share ``confidence_level`` of the draws."""
 
 
-def gap_noise(
-    gap: str,
-    rows: Rows,
-    y_pred: np.ndarray,
-    y_dense: np.ndarray,
-    confidence_level: float,
-    random_state: Any,
-) -> Noise:
+def gap_noise(cells: Cells, confidence_level: float, random_state: Any) -> Noise:
     """Redraw a gap with the groups' own rates, and with equal ones."""
-    cells = _cells(gap, rows, y_pred, y_dense)
     own = _redrawn_gaps(cells, cells.shares, N_DRAWS, random_state)
     low, high = np.quantile(own, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
     parity = _redrawn_gaps(cells, cells.pooled, N_DRAWS, random_state)
     return Noise(low, high, parity.mean(), np.quantile(parity, confidence_level))
+
+
+def fairness_gap(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    sensitive_features: Any,
+    control_features: Any = None,
+    missing_sensitive: str = "error",
+    constraint: str | Constraint = "equalized_odds",
+    gap_method: str = "between_groups",
+    positive_label: Any = None,
+    sample_weight: Any = None,
+) -> float:
+    """Gap between groups, as reports, scorers and benchmarks measure it.
+
+    It is what fairlearn's ``*_difference`` functions give, but a rate for which a group has no
+    rows (the true positive rate of a group without positives) is left out, where fairlearn
+    counts it as 0.
+
+    Parameters
+    ----------
+    y_true, y_pred, sensitive_features, control_features, missing_sensitive, constraint
+        As for :func:`noise_floor`.
+    gap_method : {"between_groups", "to_overall"}
+        Largest gap between two groups, or between a group and all rows together.
+    positive_label, sample_weight
+        As for :func:`noise_floor`.
+
+    Returns
+    -------
+    float
+        A fraction in [0, 1]; NaN where fewer than two groups have one of the rates.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`noise_floor`.
+
+    Examples
+    --------
+    >>> from fairprune_sk.metrics import fairness_gap
+    >>> fairness_gap(
+    ...     [1, 1, 0, 1, 1, 0, 0, 0],
+    ...     [1, 0, 0, 1, 1, 0, 0, 0],
+    ...     sensitive_features=list("aaabbbcc"),  # nobody in group c is positive
+    ...     constraint="equal_opportunity",
+    ... )
+    0.5
+    """
+    if gap_method not in ("between_groups", "to_overall"):
+        raise ValueError(
+            f"Got gap_method={gap_method!r}, but expected 'between_groups' or 'to_overall'."
+        )
+    cells = _checked_cells(
+        y_true, y_pred, sensitive_features, control_features, missing_sensitive, constraint,
+        positive_label, sample_weight,
+    )  # fmt: skip
+    return float(largest_gap(gaps_by_class(cells, gap_method)))
 
 
 def noise_floor(
@@ -525,7 +635,7 @@ def noise_floor(
     sensitive_features: Any,
     control_features: Any = None,
     missing_sensitive: str = "error",
-    metric: str = "equalized_odds_difference",
+    constraint: str | Constraint = "equalized_odds",
     positive_label: Any = None,
     sample_weight: Any = None,
     n_draws: int = N_DRAWS,
@@ -549,10 +659,10 @@ def noise_floor(
         of any stratum.
     missing_sensitive : {"error", "group", "ignore"}
         What becomes of rows without a sensitive feature; see :func:`fairness_report`.
-    metric : str
-        ``"demographic_parity_difference"``, ``"equalized_odds_difference"``,
-        ``"equal_opportunity_difference"``, ``"false_positive_rate_difference"`` or
-        ``"accuracy_difference"``.
+    constraint : str or Constraint
+        What is compared, by the name that ``FairPruner`` takes, or an object: of
+        ``fairprune_sk.constraints``, or of a class of your own. None that is relative to the
+        dense network.
     positive_label : object, optional
         The label whose rates are compared. By default 1 of two labels; of more than two,
         each against the rest.
@@ -570,7 +680,7 @@ def noise_floor(
     Raises
     ------
     ValueError
-        If lengths differ, two labels do not say which is positive, or the metric is unknown.
+        If lengths differ, two labels do not say which is positive, or the constraint is unknown.
 
     Notes
     -----
@@ -590,12 +700,32 @@ def noise_floor(
     >>> print(f"{noise_floor(y_true, y_pred, sensitive_features=sex):.2f}")
     0.16
     """
-    if metric not in GAPS:
-        raise ValueError(f"Got metric={metric!r}, but expected one of {list(GAPS)}.")
+    cells = _checked_cells(
+        y_true, y_pred, sensitive_features, control_features, missing_sensitive, constraint,
+        positive_label, sample_weight,
+    )  # fmt: skip
+    return float(_redrawn_gaps(cells, cells.pooled, n_draws, random_state).mean())
+
+
+def _checked_cells(
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    control_features: Any,
+    missing_sensitive: str,
+    constraint: str | Constraint,
+    positive_label: Any,
+    sample_weight: Any,
+) -> Cells:
+    """Check what is passed, and sum up the cells of the rows that have a group."""
+    notion = notion_of(constraint)
     y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
     n_rows = len(y_true)
     if n_rows != len(y_pred):
-        raise ValueError(f"Got y_pred with {len(y_pred)} rows, but y_true has {n_rows} rows.")
+        raise ValueError(
+            f"Got y_pred with {counted(len(y_pred), 'row')}, but y_true has "
+            f"{counted(n_rows, 'row')}."
+        )
     codes, labels = pd.factorize(np.concatenate([y_true, y_pred]))
     labels = labels.tolist()
     weight = checked_weight(sample_weight, n_rows)
@@ -605,9 +735,7 @@ def noise_floor(
     classes = _classes_to_compare(labels, positive_label)
     rows = Rows(codes[:n_rows], group, stratum, weight, len(labels), classes)
     kept = rows.grouped()
-    rows, y_pred = rows.take(kept), codes[n_rows:][kept]
-    cells = _cells(metric, rows, y_pred, y_pred)
-    return float(_redrawn_gaps(cells, cells.pooled, n_draws, random_state).mean())
+    return notion_cells(notion, rows.take(kept).tally(codes[n_rows:][kept]))
 
 
 def _classes_to_compare(labels: list[Any], positive_label: Any) -> tuple[int, ...]:

@@ -19,47 +19,51 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from fairprune_sk.constraints import (
-    AccuracyParity,
-    DegradationParity,
-    DemographicParity,
-    EqualizedOdds,
-    EqualOpportunity,
-    ErrorRateParity,
-    FalsePositiveRateParity,
-)
+from fairprune_sk.constraints import Constraint, DegradationParity
 from fairprune_sk.granularity import prunable_parameters
+from fairprune_sk.groups import counted
 from fairprune_sk.metrics import (
     CLASS_RATES,
-    DEGRADATION,
-    GAPS,
-    GAPS_BY_CLASS,
-    RATES_OF,
+    NOTIONS,
     Noise,
     Rows,
+    Tally,
     by_class_table,
     by_group_table,
     checked_groups,
     checked_strata,
     checked_weight,
     comparable,
+    fairness_gap,
+    gap_name,
     gap_noise,
-    key,
+    gaps_by_class,
     largest_gap,
     metric_frame,
     metric_names,
     noise_floor,
+    notion_cells,
     overall_table,
-    rate_gaps,
     reduction_series,
     row_names,
 )
-from fairprune_sk.requirement import requirement_of
+from fairprune_sk.outcome_warnings import COLLAPSE_SHARE
+from fairprune_sk.requirement import Requirement, requirement_of
 
-__all__ = ["FairnessReport", "fairness_report", "noise_floor"]
+__all__ = ["FairnessReport", "fairness_gap", "fairness_report", "noise_floor"]
 
 MIN_CELL_COUNT = 30
 """A rate over fewer rows than this is reported as too small to judge."""
+
+LABEL_SHARE = 0.1
+"""A class is hardly predicted where that is for less than this share of the rows that have it.
+
+A sound classifier of a rare class predicts it less often than it occurs; where the dense network
+does not, a larger share (``COLLAPSE_SHARE``) is too small for the pruned one.
+"""
+
+MAX_BALANCED_LOSS = 0.05
+"""Balanced accuracy that pruning may cost before the report begins with it."""
 
 LIMITS = (
     "Not measured: whether the labels themselves are biased, whether probabilities are "
@@ -82,17 +86,6 @@ _HEADINGS = {
     "false_positive_rate": "FPR",
 }
 """Every rate that is shown, with the heading of its column."""
-
-_COMPARED = {
-    DemographicParity: ("demographic parity", RATES_OF["demographic_parity"]),
-    EqualizedOdds: ("equalized odds", RATES_OF["equalized_odds"]),
-    EqualOpportunity: ("equal opportunity", RATES_OF["equal_opportunity"]),
-    FalsePositiveRateParity: ("false positive rate", RATES_OF["false_positive_rate_parity"]),
-    AccuracyParity: ("accuracy", RATES_OF["accuracy_parity"]),
-    ErrorRateParity: ("error rate", RATES_OF["error_rate_parity"]),
-    DegradationParity: ("accuracy lost", ("performance_reduction",)),
-}
-"""Every constraint, as the gap in words and the rates that it compares."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,15 +111,16 @@ class FairnessReport:
         ``dense`` or ``pruned``).
     differences : DataFrame
         One row for each gap, the largest difference between two groups as
-        ``fairlearn.metrics`` defines it, the largest over strata and classes; columns
+        ``fairlearn.metrics`` defines it, the largest over strata and classes; a constraint of
+        your own, where the network was pruned with one, has a row as well; columns
         ``dense``, ``pruned``, ``low`` and ``high`` (interval of the pruned gap, by a bootstrap
         stratified by event, stratum and group) and ``noise_floor`` (see :func:`noise_floor`).
         A gap is never negative and redrawing adds noise, so the interval leans upwards and
         ``low > 0`` is no evidence of a difference: what to compare with is the noise floor.
-        The last row, ``performance_degradation_difference``, is the gap in the accuracy that
-        pruning cost (performance degradation fairness, Definition 3 of Dai et al.): 0 for the
-        dense network, and only there for a pruned one. What is redrawn are the rows that
-        pruning turned wrong, turned right and left alone.
+        The row ``accuracy_lost_difference`` is the gap in the accuracy that pruning cost
+        (performance degradation fairness, Definition 3 of Dai et al.): 0 for the dense network,
+        and only there for a pruned one. What is redrawn are the rows that pruning turned wrong,
+        turned right and left alone.
     by_class : DataFrame
         With more than two classes, one row for each: its true rows (``positives``), and its
         gaps in the columns (gap, ``dense`` or ``pruned``). Empty for two classes.
@@ -137,8 +131,11 @@ class FairnessReport:
         and ``("gap", "")``.
     size : Series
         ``n_weights`` (prunable), ``n_nonzero`` (left in the pruned network), ``sparsity``.
+    alarms : tuple of str
+        What must be known first, and is said first: a network that hardly predicts a class, or
+        that lost more than five points of balanced accuracy. Gaps are no good news then.
     notes : tuple of str
-        What to know before believing the numbers.
+        What to know before believing the numbers; the alarms come first.
     positive_label : object
         The label that counts as selected, ``classes_[1]``; None with more than two classes.
     confidence_level : float
@@ -153,6 +150,7 @@ class FairnessReport:
     by_class: pd.DataFrame
     performance_reduction: pd.Series
     size: pd.Series
+    alarms: tuple[str, ...]
     notes: tuple[str, ...]
     positive_label: Any
     confidence_level: float
@@ -164,13 +162,15 @@ class FairnessReport:
 
     def __str__(self) -> str:
         """Lay out the report for a terminal of 100 columns."""
-        title = "\n".join(_wrapped(line) for line in self._title().split("\n"))
+        lines = [*self.alarms, *self._title().split("\n")]
+        title = "\n".join(_wrapped(line) for line in lines)
         tables = [f"{_wrapped(caption)}\n{_text(table)}" for caption, table in self._tables()]
         notes = [textwrap.fill(f"- {n}", _LINE_WIDTH, subsequent_indent="  ") for n in self.notes]
         return "\n\n".join([title, *tables, "\n".join(["Notes", *notes])])
 
     def _repr_html_(self) -> str:
         """Lay out the report for a notebook."""
+        alarms = "".join(f"<p><strong>{html.escape(a)}</strong></p>" for a in self.alarms)
         title = html.escape(self._title()).replace("\n", "<br>")
         # to_html escapes cells and labels, which come from the user's data.
         tables = "".join(
@@ -179,7 +179,7 @@ class FairnessReport:
         )
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         return (
-            f'<div class="fairness-report">{_STYLE}<p><strong>{title}</strong></p>{tables}'
+            f'<div class="fairness-report">{_STYLE}{alarms}<p><strong>{title}</strong></p>{tables}'
             f"<p>Notes</p><ul>{notes}</ul></div>"
         )
 
@@ -187,7 +187,8 @@ class FairnessReport:
         """Return what was measured, in one or two lines."""
         *strata, by = self.by_group.index.names
         n_groups = self.by_group.index.get_level_values(-1).nunique()
-        title = f"Fairness report: {self.n_rows:,} rows, {n_groups} groups by {by}"
+        title = f"Fairness report: {counted(self.n_rows, 'row')}, "
+        title += f"{counted(n_groups, 'group')} by {by}"
         title += "".join(f" within strata of {name}" for name in strata)
         if len(self.by_class):
             title += f", {len(self.by_class)} classes"
@@ -226,7 +227,7 @@ class FairnessReport:
         tables.append((f"Gaps between groups{within}{arrow}{over}{noise}", gaps))
         if labels:
             by_class = pd.DataFrame(index=[repr(label) for label in labels])
-            for gap in GAPS_BY_CLASS:
+            for gap in self.by_class.columns.unique(0).drop("positives"):
                 by_class[_plain(gap)] = [_arrow(row) for row in self.by_class[gap].to_numpy()]
             tables.append((f"Gaps between groups{within}{arrow} by class", by_class))
         return tables
@@ -254,8 +255,6 @@ class FairnessReport:
 
 def _plain(gap: str) -> str:
     """Name of a gap in words."""
-    if gap == DEGRADATION:
-        return "accuracy lost"
     return gap.removesuffix("_difference").replace("_", " ")
 
 
@@ -396,7 +395,9 @@ def fairness_report(
     n_rows = _n_rows(X)
     y = column_or_1d(y)
     if len(y) != n_rows:
-        raise ValueError(f"Got y with {len(y)} rows, but X has {n_rows} rows.")
+        raise ValueError(
+            f"Got y with {counted(len(y), 'row')}, but X has {counted(n_rows, 'row')}."
+        )
     grouping = checked_groups(sensitive_features, n_rows, missing_sensitive)
     strata = checked_strata(control_features, n_rows)
     weight = checked_weight(sample_weight, n_rows)
@@ -404,7 +405,7 @@ def fairness_report(
         raise ValueError(
             f"Got confidence_level={confidence_level!r}, but expected a number in (0, 1)."
         )
-    transformers, model = _unwrapped(estimator)
+    transformers, model = unwrapped(estimator)
     labels = _checked_classes(model, y)
 
     for transformer in transformers:
@@ -426,47 +427,60 @@ def fairness_report(
     )
     grouped = rows.grouped()
     compared = rows.take(grouped)
-    frames = {
-        network: metric_frame(compared, pred[grouped], y_dense[network][grouped])
+    tallies = {
+        network: compared.tally(pred[grouped], y_dense[network][grouped])
         for network, pred in y_pred.items()
     }
+    frames = {network: metric_frame(tally) for network, tally in tallies.items()}
     if strata is None and grouped.all():
         totals = {network: frame.overall.iloc[0] for network, frame in frames.items()}
     else:
         everyone = replace(rows, group=np.zeros_like(rows.group), stratum=np.zeros_like(rows.group))
         totals = {
-            network: metric_frame(everyone, pred, y_dense[network]).overall.iloc[0]
+            network: metric_frame(everyone.tally(pred, y_dense[network])).overall.iloc[0]
             for network, pred in y_pred.items()
         }
-    gaps = {network: rate_gaps(frame) for network, frame in frames.items()}
+    requirement = requirement_of(model) if shipped == "pruned" else None
+    notions = _notions(shipped, requirement)
+    cells = {
+        gap: {network: notion_cells(notion, tally) for network, tally in tallies.items()}
+        for gap, notion in notions.items()
+    }
+    gaps = {
+        gap: {network: gaps_by_class(c) for network, c in networks.items()}
+        for gap, networks in cells.items()
+    }
+    differences = pd.DataFrame.from_dict(
+        {
+            gap: {network: float(largest_gap(g)) for network, g in networks.items()}
+            for gap, networks in gaps.items()
+        },
+        orient="index",
+    )
+    noise = {
+        gap: gap_noise(networks[shipped], confidence_level, random_state)
+        for gap, networks in cells.items()
+    }
+    differences["low"] = [drawn.low for drawn in noise.values()]
+    differences["high"] = [drawn.high for drawn in noise.values()]
+    differences["noise_floor"] = [drawn.floor for drawn in noise.values()]
 
     overall = overall_table(totals, labels)
     by_group = by_group_table(frames, labels, grouping, strata)
     reduction, size = pd.Series(dtype=float), pd.Series(dtype=float)
-    shown = GAPS
     if shipped == "pruned":
         overall["change"] = overall["pruned"] - overall["dense"]
-        reduction = reduction_series(totals, frames, gaps, by_group.index)
+        lost = differences.loc[gap_name(DegradationParity()), "pruned"]
+        reduction = reduction_series(totals, frames, lost, by_group.index)
         size = _size(model)
-        shown = GAPS | {DEGRADATION: ("performance_reduction",)}
-    differences = pd.DataFrame(
-        {
-            network: {gap: largest_gap(g, rates, rows.classes) for gap, rates in shown.items()}
-            for network, g in gaps.items()
-        }
-    )
-    pred, dense = (y[shipped][grouped] for y in (y_pred, y_dense))
-    noise = {
-        gap: gap_noise(gap, compared, pred, dense, confidence_level, random_state) for gap in shown
-    }
-    differences["low"] = [noise[gap].low for gap in shown]
-    differences["high"] = [noise[gap].high for gap in shown]
-    differences["noise_floor"] = [noise[gap].floor for gap in shown]
 
     names = None if strata is None else row_names(strata.values)
+    alarms = _alarms(rows, y_pred, totals, labels)
     notes = [
-        *_fit_notes(model, X, frames[shipped], rows.classes),
-        *_label_notes(totals[shipped], labels),
+        *alarms,
+        *_fit_notes(model, X),
+        *_tolerance_notes(requirement, tallies[shipped], strata is not None, bool(alarms)),
+        *_left_out_notes(model, requirement),
         *_row_notes(by_group, shipped, n_rows, grouped),
         *_gap_notes(differences[shipped], frames[shipped], labels, names),
         *_noise_notes(differences[shipped], noise, confidence_level),
@@ -476,9 +490,14 @@ def fairness_report(
         overall=overall,
         by_group=by_group,
         differences=differences,
-        by_class=by_class_table(gaps, totals, labels),
+        by_class=by_class_table(
+            {gap: gaps[gap] for gap, notion in notions.items() if notion.one_vs_rest},
+            totals,
+            labels,
+        ),
         performance_reduction=reduction,
         size=size,
+        alarms=tuple(alarms),
         notes=tuple(notes),
         positive_label=labels[1] if len(labels) == 2 else None,
         confidence_level=confidence_level,
@@ -498,8 +517,19 @@ def _n_rows(X: Any) -> int:
     return _num_samples(X)
 
 
-def _unwrapped(estimator: Any) -> tuple[list[Any], Any]:
-    """Find the classifier inside searches and pipelines, and what transforms X before it."""
+def unwrapped(estimator: Any) -> tuple[list[Any], Any]:
+    """Find the classifier inside searches and pipelines, however they are nested.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+
+    Returns
+    -------
+    transformers : list of fitted transformers
+        What X goes through before it, in order.
+    classifier : fitted estimator
+    """
     transformers = []
     while not hasattr(estimator, "predict_dense"):
         if hasattr(estimator, "best_estimator_"):
@@ -535,6 +565,18 @@ def _label_codes(column: Any, labels: list[Any]) -> np.ndarray:
     return codes
 
 
+def _notions(shipped: str, requirement: Requirement | None) -> dict[str, Constraint]:
+    """Notions to measure, by the names of their gaps: every report's, and that of the fit."""
+    notions = {gap_name(notion): notion for notion in NOTIONS}
+    if shipped != "pruned":  # no dense network to compare with
+        return {gap: notion for gap, notion in notions.items() if not notion.relative_to_dense}
+    if requirement is not None and type(requirement.constraint) not in map(type, NOTIONS):
+        own = replace(requirement.constraint, comparison="difference")
+        name = gap_name(own)
+        notions[f"own_{name}" if name in notions else name] = own
+    return notions
+
+
 def _size(model: Any) -> pd.Series:
     """Count the weights: those that could be pruned, and those that are left."""
     left = prunable_parameters(model.network_).values()
@@ -566,57 +608,98 @@ def _heading(rate: str | tuple[Any, ...]) -> str:
     return _HEADINGS[metric] + (f" of {label[0]!r}" if metric in CLASS_RATES and label else "")
 
 
-def _fit_notes(model: Any, X: Any, frame: MetricFrame, classes: tuple[int, ...]) -> list[str]:
-    """Say whether these are the training rows, and whether the gap is within the tolerance."""
-    notes = []
-    if hasattr(model, "was_fitted_on") and model.was_fitted_on(X):
-        notes.append(
-            "MEASURED ON THE TRAINING DATA: expect lower accuracy and larger gaps on new rows, "
-            "and measure on rows that the network has not seen."
-        )
-    requirement = requirement_of(model) if hasattr(model, "constraint") else None
+def _alarms(
+    rows: Rows,
+    y_pred: dict[str, np.ndarray],
+    totals: dict[str, pd.Series],
+    labels: list[Any],
+) -> list[str]:
+    """Say what makes gaps small without making anything fair, and what they cost."""
+
+    def shares(codes: np.ndarray) -> np.ndarray:
+        weight = np.ones(len(codes)) if rows.weight is None else rows.weight
+        known = codes >= 0
+        return np.bincount(codes[known], weight[known], minlength=len(labels)) / weight.sum()
+
+    labelled, predicted = shares(rows.y_true), {n: shares(codes) for n, codes in y_pred.items()}
+    alarms = []
+    for network, own in reversed(predicted.items()):
+        hardly = own < LABEL_SHARE * labelled
+        hardly |= (own == 0) & (np.count_nonzero(own) == 1)
+        beside = ""
+        if network == "pruned":
+            hardly |= own < COLLAPSE_SHARE * np.minimum(predicted["dense"], labelled)
+            beside = ", dense network: {dense:.2%}"
+        named = [
+            f"{labels[k]!r} for {own[k]:.2%} of the rows (labels: {labelled[k]:.2%}"
+            + beside.format(dense=predicted.get("dense", own)[k])
+            + ")"
+            for k in np.flatnonzero(hardly)
+        ]
+        if named:
+            who = "classifier" if network == "value" else f"{network} network"
+            alarms.append(
+                f"COLLAPSED: the {who} predicts {_listed(named)}. Rates near 0 or 1 are near each "
+                "other without being fair: no gap speaks for it."
+            )
+    if "dense" in totals:
+        before, after = (totals[network]["balanced_accuracy"] for network in ("dense", "pruned"))
+        if before - after > MAX_BALANCED_LOSS:
+            alarms.append(
+                f"BALANCED ACCURACY FELL by {100 * (before - after):.1f} points, from "
+                f"{_number(before)} to {_number(after)}: gaps are bought dearly."
+            )
+    return alarms
+
+
+def _fit_notes(model: Any, X: Any) -> list[str]:
+    """Say whether these are the training rows."""
+    if not hasattr(model, "was_fitted_on") or not model.was_fitted_on(X):
+        return []
+    return [
+        "MEASURED ON THE TRAINING DATA: expect lower accuracy and larger gaps on new rows, "
+        "and measure on rows that the network has not seen."
+    ]
+
+
+def _tolerance_notes(
+    requirement: Requirement | None, tally: Tally, within_strata: bool, alarmed: bool
+) -> list[str]:
+    """Say whether the gap that the network was pruned for is within the tolerance."""
     if requirement is None or requirement.tolerance is None:
-        return notes
+        return []
     constraint, method = requirement.constraint, requirement.gap_method
-    if type(constraint) not in _COMPARED:  # a notion of the user's own
-        return notes
-    words, rates = _COMPARED[type(constraint)]
     how = {
         ("difference", "between_groups"): "",
         ("difference", "to_overall"): " between any group and all together",
         ("ratio", "between_groups"): " (1 − smallest / largest rate)",
         ("ratio", "to_overall"): " (1 − ratio of the rates of any group and of all together)",
     }[constraint.comparison, method]
-    gaps = rate_gaps(frame, comparison=constraint.comparison, gap_method=method)
-    gap = largest_gap(gaps, rates, classes)
-    where = "rows, groups and strata" if len(frame.overall) > 1 else "rows and groups"
-    met = f"{_number(gap)}, {'within' if gap <= requirement.tolerance else 'above'} that tolerance"
-    notes.append(
-        f"Trained for a gap in {words}{how} of at most {requirement.tolerance:g}; on these {where} "
-        f"it is {'undefined' if np.isnan(gap) else met}."
-    )
-    left_out = getattr(model, "n_unconstrained_", 0)
-    if left_out:
-        notes.append(
-            f"The constraint left out {left_out} rates of groups with fewer than min_group_count="
-            f"{model.min_group_count} rows; here every group counts that has the rate."
-        )
-    return notes
-
-
-def _label_notes(total: pd.Series, labels: list[Any]) -> list[str]:
-    """Say which labels are never predicted: their rates are equal for no good reason."""
-    if len(labels) == 2:
-        collapsed, never = total[key("selection_rate", 1)] in (0, 1), []
+    gap = largest_gap(gaps_by_class(notion_cells(constraint, tally), method))
+    if np.isnan(gap):
+        met = "undefined"
+    elif gap > requirement.tolerance:
+        met = f"{_number(gap)}, above that tolerance"
+    elif alarmed:
+        met = f"{_number(gap)}, which is no success: see the first note"
     else:
-        selected = [total[key("selection_rate", code)] for code in range(len(labels))]
-        collapsed = 1 in selected
-        never = [repr(v) for v, rate in zip(labels, selected, strict=True) if rate == 0]
-    if collapsed:
-        return ["COLLAPSED: every row gets the same label, which makes all rates equal."]
-    if never:
-        return [f"NEVER PREDICTED, which makes all their rates equal: {_listed(never)}."]
-    return []
+        met = f"{_number(gap)}, within that tolerance"
+    where = "rows, groups and strata" if within_strata else "rows and groups"
+    return [
+        f"Trained for a gap in {constraint.name}{how} of at most {requirement.tolerance:g}; on "
+        f"these {where} it is {met}."
+    ]
+
+
+def _left_out_notes(model: Any, requirement: Requirement | None) -> list[str]:
+    """Say how many rates the constraint left out."""
+    n = getattr(model, "n_unconstrained_", 0)
+    if requirement is None or not n:
+        return []
+    return [
+        f"The constraint left out {counted(n, 'rate')} of groups with fewer than min_group_count="
+        f"{model.min_group_count} rows; here every group counts that has the rate."
+    ]
 
 
 def _row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.ndarray) -> list[str]:
@@ -625,8 +708,8 @@ def _row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.nd
     n_without = n_rows - int(grouped.sum())
     if n_without:
         notes.append(
-            f"Without a sensitive feature: {n_without:,} rows ({n_without / n_rows:.1%}), which "
-            "count in the overall figures, but in no group and no gap."
+            f"Without a sensitive feature: {counted(n_without, 'row')} "
+            f"({n_without / n_rows:.1%}), in the overall figures, but in no group and no gap."
         )
     counts = pd.DataFrame(index=by_group.index)
     for metric, *label, _ in by_group.columns:

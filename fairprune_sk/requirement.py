@@ -5,25 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fairlearn.reductions import (
-    DemographicParity,
-    EqualizedOdds,
-    ErrorRateParity,
-    FalsePositiveRateParity,
-    Moment,
-    TruePositiveRateParity,
-    UtilityParity,
-)
+from fairlearn import reductions
+from fairlearn.reductions import Moment, UtilityParity
 
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
 
-_NAME_OF_MOMENT = {
-    DemographicParity: "demographic_parity",
-    EqualizedOdds: "equalized_odds",
-    TruePositiveRateParity: "equal_opportunity",
-    FalsePositiveRateParity: "false_positive_rate_parity",
-    ErrorRateParity: "error_rate_parity",
+MOMENTS: dict[str, type[UtilityParity]] = {
+    name: getattr(reductions, kind.moment) for name, kind in CONSTRAINTS.items() if kind.moment
 }
+"""Fairlearn's moment for each constraint that has one."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +66,19 @@ def requirement_of(estimator: Any) -> Requirement | None:
 
 
 def _from_moment(moment: Moment) -> Requirement:
-    name = _NAME_OF_MOMENT.get(type(moment))
-    if name is None or not isinstance(moment, UtilityParity):
-        known = ", ".join(kind.__name__ for kind in _NAME_OF_MOMENT)
+    kind = {known: CONSTRAINTS[name] for name, known in MOMENTS.items()}.get(type(moment))
+    if kind is None:
+        known = ", ".join(known.__name__ for known in MOMENTS.values())
         raise ValueError(
             f"Got constraint={type(moment).__name__}(...), but expected one of fairlearn's "
             f"parity moments: {known}."
         )
     if moment.ratio == 1.0:
-        return Requirement(CONSTRAINTS[name](), float(moment.eps), "to_overall")
+        return Requirement(kind(), float(moment.eps), "to_overall")
     if moment.eps:
         raise ValueError(
             f"Got {type(moment).__name__} with ratio_bound_slack={moment.eps}, but expected a "
             "ratio bound without slack: put the slack into ratio_bound."
         )
     # fairlearn's bound: neither rate is less than `ratio` times the other.
-    return Requirement(CONSTRAINTS[name]("ratio"), 1.0 - float(moment.ratio), "to_overall")
+    return Requirement(kind("ratio"), 1.0 - float(moment.ratio), "to_overall")

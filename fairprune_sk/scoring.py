@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, astuple, dataclass, replace
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -20,9 +20,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import UNUSED, MetadataRequest
 from sklearn.utils.validation import _check_sample_weight
 
+from fairprune_sk.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.exceptions import ConstraintNotMetWarning
-from fairprune_sk.groups import group_codes, group_name, sensitive_frame
-from fairprune_sk.metrics import RATES_OF, Rows, largest_gap, metric_frame, rate_gaps
+from fairprune_sk.groups import counted, group_codes, group_name, sensitive_frame
+from fairprune_sk.metrics import Rows, gaps_by_class, largest_gap, notion_cells, notion_of
 
 # 0.8 - 0.6 is a hair above 0.2 in floating point, and yet within a limit of 0.2.
 _ROUNDING = 1e-9
@@ -56,20 +57,22 @@ class FairnessScorer(BaseEstimator):
     how to request ``sample_weight``.
     """
 
-    constraint: str = "equalized_odds"
+    constraint: str | Constraint | Callable[..., float] = "equalized_odds"
     _: KW_ONLY
     tolerance: float | None = None
     gap_method: str = "between_groups"
     comparison: str = "difference"
+    greater_is_better: bool | None = None
     sensitive_features: str | list | Callable[[Any], Any] | None = None
     control_features: str | list | Callable[[Any], Any] | None = None
     missing_sensitive: str = "error"
 
     _parameter_constraints: ClassVar[dict] = {
-        "constraint": [StrOptions(set(RATES_OF))],
+        "constraint": [StrOptions(set(CONSTRAINTS)), Constraint, callable],
         "tolerance": [Interval(Real, 0, 1, closed="both"), None],
         "gap_method": [StrOptions({"between_groups", "to_overall"})],
         "comparison": [StrOptions({"difference", "ratio"})],
+        "greater_is_better": ["boolean", None],
         "sensitive_features": [str, list, callable, None],
         "control_features": [str, list, callable, None],
         "missing_sensitive": [StrOptions({"error", "ignore", "group"})],
@@ -110,11 +113,11 @@ class FairnessScorer(BaseEstimator):
             If there are no sensitive features, lengths differ, a label is unknown, or fewer
             than two groups can be compared.
         """
-        self._validate_params()
+        self._check_parameters()
         y = np.asarray(y)
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
-        coded = self._codes("sensitive_features", X, sensitive_features, len(y))
-        if coded is None:
+        features = self._frame("sensitive_features", X, sensitive_features, len(y))
+        if features is None:
             raise ValueError(
                 "Got no sensitive_features. There are three ways to give them: name a column of X "
                 "(make_fairness_scorer(sensitive_features='sex')); give a function of X "
@@ -122,40 +125,44 @@ class FairnessScorer(BaseEstimator):
                 "itself or, after sklearn.set_config(enable_metadata_routing=True), to the "
                 "search (search.fit(X, y, sensitive_features=s))."
             )
-        group, groups = coded
-        strata = self._codes("control_features", X, control_features, len(y))
-        stratum = None if strata is None else strata[0]
+        group, groups = group_codes(features)
+        controls = self._frame("control_features", X, control_features, len(y))
+        stratum = np.zeros_like(group) if controls is None else group_codes(controls)[0]
         # Not every classifier has classes_: fairlearn's reductions do not.
         classes = estimator.classes_ if hasattr(estimator, "classes_") else np.unique(y)
         classes = np.asarray(classes).tolist()
         if len(classes) < 2:
             raise ValueError(f"Got classes {classes}, but expected at least two.")
+        y_true = _label_codes(y, classes)
         rows = Rows(
-            _label_codes(y, classes),
+            y_true,
             group,
-            np.zeros_like(group) if stratum is None else stratum,
+            stratum,
             weight,
             len(classes),
             (1,) if len(classes) == 2 else tuple(range(len(classes))),
         )
         y_pred = _label_codes(estimator.predict(X), classes)
         kept = rows.grouped() & (rows.stratum >= 0)
+        rows, predicted = rows.take(kept), y_pred[kept]
         gap = np.nan
-        if kept.any():
-            frame = metric_frame(rows.take(kept), y_pred[kept], y_pred[kept])
-            gaps = rate_gaps(frame, comparison=self.comparison, gap_method=self.gap_method)
-            gap = largest_gap(gaps, RATES_OF[self.constraint], rows.classes)
+        if kept.any() and isinstance(self.constraint, str | Constraint):
+            cells = notion_cells(self._notion(), rows.tally(predicted))
+            gap = float(largest_gap(gaps_by_class(cells, self.gap_method)))
+        elif kept.any():
+            own = rows if sample_weight is not None else replace(rows, weight=None)
+            gap = self._own_gap(own, predicted, features[kept])
         if np.isnan(gap):
             raise ValueError(
-                f"Got {len(y)} rows on which {self.constraint} is undefined: fewer than two "
-                f"groups of {list(map(group_name, groups))} have the rows that it compares. "
-                "Larger folds, or folds stratified by group, have them."
+                f"Got {counted(len(y), 'row')} on which {_named(self.constraint)} is undefined: "
+                f"fewer than two groups of {list(map(group_name, groups))} have the rows that it "
+                "compares. Larger folds, or folds stratified by group, have them."
             )
         if self.tolerance is None:
             return -gap
         if gap > self.tolerance + _ROUNDING:
             return self.tolerance - gap
-        return float(np.average(rows.y_true == y_pred, weights=weight))
+        return float(np.average(y_true == y_pred, weights=weight))
 
     # scikit-learn reads what a scorer can be sent off a method of this name.
     score = __call__
@@ -178,26 +185,85 @@ class FairnessScorer(BaseEstimator):
         """Tell scikit-learn, which asks where routing is off, that weights are welcome."""
         return True
 
-    def _codes(
-        self, role: str, X: Any, passed: Any, n_rows: int
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Group codes and groups of what was passed, or of what the constructor names."""
+    def _frame(self, role: str, X: Any, passed: Any, n_rows: int) -> pd.DataFrame | None:
+        """Features that were passed, or those that the constructor names."""
         own = getattr(self, role)
         if passed is None and own is not None:
             passed = own(X) if callable(own) else _named_columns(X, own, role)
         if passed is None:
             return None
-        return group_codes(
-            sensitive_frame(passed, n_rows, missing=self.missing_sensitive, name=role)
-        )
+        return sensitive_frame(passed, n_rows, missing=self.missing_sensitive, name=role)
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that are not as documented, or that say nothing together."""
+        self._validate_params()
+        if isinstance(self.constraint, type):
+            raise ValueError(
+                f"Got the class constraint={self.constraint.__name__}, but expected an object: "
+                f"{self.constraint.__name__}()."
+            )
+        name, metric = _named(self.constraint), not isinstance(self.constraint, str | Constraint)
+        if not metric:
+            self._notion()
+        if metric == (self.greater_is_better is None):
+            expected = (
+                "False (the metric is 0 at parity, as fairlearn's *_difference) or True (it is 1 "
+                "at parity, as its *_ratio)"
+                if metric
+                else "None: a gap is always better when it is smaller"
+            )
+            raise ValueError(
+                f"Got constraint={name} with greater_is_better={self.greater_is_better}, but "
+                f"expected {expected}."
+            )
+        if self.comparison != "difference" and not isinstance(self.constraint, str):
+            raise ValueError(
+                f"Got comparison={self.comparison!r} with constraint={name}, but expected it with "
+                "a name alone: an object says itself how it compares."
+            )
+        if self.gap_method != "between_groups" and metric:
+            raise ValueError(
+                f"Got gap_method={self.gap_method!r} with constraint={name}, but expected it with "
+                "a name or a Constraint: give a metric its own, by "
+                "functools.partial(metric, method=...)."
+            )
+
+    def _notion(self) -> Constraint:
+        """Return what is compared, with how."""
+        if isinstance(self.constraint, str) and self.comparison == "ratio":
+            return CONSTRAINTS[self.constraint]("ratio")
+        return notion_of(self.constraint)
+
+    def _own_gap(self, rows: Rows, y_pred: np.ndarray, features: pd.DataFrame) -> float:
+        """Gap of the user's own metric: the largest of any class and stratum."""
+        gaps = []
+        for stratum in np.unique(rows.stratum):
+            here = rows.stratum == stratum
+            if len(np.unique(rows.group[here])) < 2:
+                continue
+            groups = features[here].reset_index(drop=True).squeeze(axis=1)
+            params = {} if rows.weight is None else {"sample_weight": rows.weight[here]}
+            for label in rows.classes:
+                labels = [(codes[here] == label).astype(int) for codes in (rows.y_true, y_pred)]
+                value = float(self.constraint(*labels, sensitive_features=groups, **params))
+                gaps.append(1.0 - value if self.greater_is_better else value)
+        return max(gaps, default=np.nan)
+
+
+def _named(constraint: Any) -> str:
+    """Name of what is compared, for messages."""
+    if isinstance(constraint, str):
+        return constraint
+    return getattr(constraint, "__name__", repr(constraint))
 
 
 def make_fairness_scorer(
-    constraint: str = "equalized_odds",
+    constraint: str | Constraint | Callable[..., float] = "equalized_odds",
     *,
     tolerance: float | None = None,
     gap_method: str = "between_groups",
     comparison: str = "difference",
+    greater_is_better: bool | None = None,
     sensitive_features: str | list | Callable[[Any], Any] | None = None,
     control_features: str | list | Callable[[Any], Any] | None = None,
     missing_sensitive: str = "error",
@@ -206,10 +272,13 @@ def make_fairness_scorer(
 
     Parameters
     ----------
-    constraint : str, default="equalized_odds"
+    constraint : str, Constraint or callable, default="equalized_odds"
         What must be equal between groups: "demographic_parity", "equalized_odds" (the worse of
         two gaps), "equal_opportunity", "false_positive_rate_parity", "accuracy_parity" or
-        "error_rate_parity". ``classes_[1]`` is the positive class; of more than two classes each
+        "error_rate_parity"; or an object of ``fairprune_sk.constraints``, or of a class of your
+        own; or a metric of ``fairlearn.metrics``, called as ``metric(y_true, y_pred,
+        sensitive_features=...)``, and with ``sample_weight`` where there are weights.
+        ``classes_[1]`` is the positive class, a metric's label 1; of more than two classes each
         is positive in turn, and the largest gap counts.
     tolerance : float in [0, 1] or None, default=None
         ``None`` scores minus the gap. A number scores accuracy where the gap is within it, and
@@ -217,8 +286,12 @@ def make_fairness_scorer(
     gap_method : {"between_groups", "to_overall"}, default="between_groups"
         Largest gap between two groups, or between a group and all rows together.
     comparison : {"difference", "ratio"}, default="difference"
-        How rates are compared. "ratio" is 1 - smallest / largest: with "demographic_parity"
-        and ``tolerance=0.2``, the four-fifths rule.
+        How the rates of a name are compared. "ratio" is 1 - smallest / largest: with
+        "demographic_parity" and ``tolerance=0.2``, the four-fifths rule.
+    greater_is_better : bool, default=None
+        For a metric, and needed there. False: the metric is the gap, as fairlearn's
+        ``*_difference``. True: 1 - metric is the gap, as of its ``*_ratio``; with
+        ``demographic_parity_ratio`` and ``tolerance=0.2``, the four-fifths rule again.
     sensitive_features : str, list or callable, default=None
         Column of X, several columns, or a function of X. ``None`` expects them with each call:
         by metadata routing, or as a keyword.
@@ -244,10 +317,10 @@ def make_fairness_scorer(
 
     Notes
     -----
-    Gaps are those of :class:`fairlearn.metrics.MetricFrame`, but a rate for which a group has
-    no rows is left out, where fairlearn counts it as 0. The tolerance holds in each fold: the
-    mean over folds can put a candidate that is within it in most folds above one that is within
-    it in all. To bound the mean gap, use :func:`sparsest_within`.
+    Gaps are those of :mod:`fairlearn.metrics`, but a rate for which a group has no rows is left
+    out, where fairlearn counts it as 0; a metric is taken at its word. The tolerance holds in
+    each fold: the mean over folds can put a candidate that is within it in most folds above one
+    that is within it in all. To bound the mean gap, use :func:`sparsest_within`.
 
     References
     ----------
@@ -271,6 +344,15 @@ def make_fairness_scorer(
     >>> cross_val_score(LogisticRegression(), X, y, scoring=scorer, cv=3).round(2)
     array([-0.31, -0.17, -0.27])
 
+    By a metric of fairlearn:
+
+    >>> from fairlearn.metrics import demographic_parity_difference
+    >>> scorer = make_fairness_scorer(
+    ...     demographic_parity_difference, greater_is_better=False, sensitive_features="male"
+    ... )
+    >>> cross_val_score(LogisticRegression(), X, y, scoring=scorer, cv=3).round(2)
+    array([-0.31, -0.17, -0.27])
+
     By metadata routing, where X does not hold it:
 
     >>> with config_context(enable_metadata_routing=True):
@@ -286,20 +368,25 @@ def make_fairness_scorer(
         tolerance=tolerance,
         gap_method=gap_method,
         comparison=comparison,
+        greater_is_better=greater_is_better,
         sensitive_features=sensitive_features,
         control_features=control_features,
         missing_sensitive=missing_sensitive,
     )
-    scorer._validate_params()
+    scorer._check_parameters()
     return scorer
 
 
 _LIMITS = ("max_gap", "max_accuracy_loss", "min_accuracy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparsestWithin:
-    """Rule for ``refit=``; :func:`sparsest_within` makes one and says what it does."""
+    """Rule for ``refit=``; :func:`sparsest_within` makes one and says what it does.
+
+    It equals the name of the accuracy's score: ``search.score`` looks the score that it gives up
+    under ``refit``, which may be a name, and finds no other rule.
+    """
 
     max_gap: float | None = None
     max_accuracy_loss: float | None = None
@@ -314,6 +401,14 @@ class SparsestWithin:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= 1):
                 raise ValueError(f"Got {name}={value!r}, but expected a number in [0, 1] or None.")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return other == self.accuracy
+        return isinstance(other, SparsestWithin) and astuple(self) == astuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self.accuracy)
 
     def __call__(self, cv_results: Mapping[str, Any]) -> int:
         """Choose a candidate.
@@ -448,8 +543,8 @@ def sparsest_within(
 
     Notes
     -----
-    With several scores and a rule for ``refit``, scikit-learn sets no ``best_score_``, and the
-    search itself has no working ``score``: use ``best_estimator_.score``.
+    With several scores and a rule for ``refit``, scikit-learn sets no ``best_score_``.
+    ``search.score`` gives the score that ``accuracy`` names.
 
     Examples
     --------

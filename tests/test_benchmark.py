@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
+import fairlearn.metrics as flm
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from torch import nn
 
 from fairprune_sk import FairPruner, dense
 from fairprune_sk.benchmarks import METHODS, Method, benchmark, runner
-from fairprune_sk.benchmarks.runner import COLUMNS, GAPS, KEYS, KNOBS, method_of
+from fairprune_sk.benchmarks.runner import COLUMNS, KEYS, KNOBS, MEASURED, method_of
 from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.metrics import noise_floor
 from fairprune_sk.tables import Table
@@ -262,7 +263,7 @@ def test_a_row_is_what_one_gets_by_hand(loans):
             y_test,
             predicted,
             sensitive_features=s_test,
-            metric="demographic_parity_difference",
+            constraint="demographic_parity",
         ),
         "majority_share": max(np.mean(y_test == 0), np.mean(y_test == 1)),
         "dense_accuracy": accuracy_score(y_test, dense_predicted),
@@ -305,14 +306,70 @@ def test_a_classifier_that_reads_groups_to_predict_is_given_them(loans):
 
 @pytest.mark.usefixtures("no_noise")
 def test_each_constraint_is_measured_by_its_own_gap_of_fairlearn(loans):
-    results = compare({"tree": tree()}, [loans], constraints=list(GAPS), seeds=[1])
+    results = compare({"tree": tree()}, [loans], constraints=list(MEASURED), seeds=[1])
+    assert results["constraint"].nunique() == 6
     part, rest = train_test_split(np.arange(200), test_size=0.3, stratify=loans.y, random_state=1)
     own = tree().set_params(random_state=1).fit(loans.X.iloc[part], loans.y[part])
     predicted = own.predict(loans.X.iloc[rest])
     for row in results.itertuples():
         groups = loans.sensitive[row.sensitive].iloc[rest]
-        gap, _ = GAPS[row.constraint]
-        assert row.gap == gap(loans.y[rest], predicted, sensitive_features=groups)
+        gap = getattr(flm, FAIRLEARNS[row.constraint])
+        expected = gap(loans.y[rest], predicted, sensitive_features=groups)
+        assert row.gap == pytest.approx(expected, abs=1e-12)
+
+
+FAIRLEARNS = {
+    "equalized_odds": "equalized_odds_difference",
+    "demographic_parity": "demographic_parity_difference",
+    "equal_opportunity": "equal_opportunity_difference",
+    "false_positive_rate_parity": "false_positive_rate_difference",
+    "accuracy_parity": "accuracy_score_difference",
+    "error_rate_parity": "zero_one_loss_difference",
+}
+
+
+def test_a_rate_that_a_group_has_not_counts_neither_in_the_gap_nor_in_its_noise(loans):
+    rare = np.where(np.arange(200) < 12, "rare", loans.sensitive["sex"])
+    y = np.where(rare == "rare", 0, loans.y)
+    table = Table("loans", loans.X, y, pd.DataFrame({"sex": rare}))
+    (row,) = compare(
+        {"mine": pruner()}, [table], constraints=["equal_opportunity"], tolerances=[1.0], seeds=[1]
+    ).to_dict("records")
+    part, rest = train_test_split(np.arange(200), test_size=0.3, stratify=y, random_state=1)
+    assert {"rare"} < set(rare[part]) & set(rare[rest])
+    own = pruner(sparsity=0.9, constraint="equal_opportunity", tolerance=1.0, random_state=1)
+    with pytest.warns():
+        own.fit(loans.X.iloc[part], y[part], sensitive_features=rare[part])
+    for name, rows, predict in (
+        ("gap", rest, own.predict),
+        ("train_gap", part, own.predict),
+        ("dense_gap", rest, own.predict_dense),
+    ):
+        known = rows[rare[rows] != "rare"]
+        expected = flm.equal_opportunity_difference(
+            y[known], predict(loans.X.iloc[known]), sensitive_features=rare[known]
+        )
+        assert row[name] == pytest.approx(expected, abs=1e-12)
+    assert row["noise_floor"] > 0
+
+
+def test_a_search_at_the_end_of_a_pipeline_is_looked_into(loans):
+    search = GridSearchCV(pruner(), {"max_epochs": [2]}, cv=2)
+    for estimator in (
+        make_pipeline(StandardScaler(), search),
+        GridSearchCV(make_pipeline(search), {"gridsearchcv__cv": [2]}, cv=2),
+    ):
+        (row,) = compare(
+            {"mine": estimator},
+            [loans],
+            sparsities=[0.6],
+            tolerances=[1.0],
+            sensitive={"loans": ["sex"]},
+        ).to_dict("records")
+        assert row["error"] == ""
+        assert row["reached_sparsity"] >= 0.6
+        assert row["n_iter"] == 2
+        assert 0 < row["dense_accuracy"] < 1
 
 
 @pytest.mark.usefixtures("no_noise")

@@ -7,6 +7,7 @@ import fairret.statistic
 import numpy as np
 import pytest
 import torch
+from fairlearn.reductions import UtilityParity
 from parities import parity_of
 from sklearn.metrics import accuracy_score, zero_one_loss
 
@@ -24,6 +25,8 @@ from fairprune_sk.constraints import (
     rates,
     soft_outcome,
 )
+from fairprune_sk.metrics import fairness_gap
+from fairprune_sk.requirement import MOMENTS
 
 RATES = {
     "demographic_parity": [flm.selection_rate],
@@ -228,3 +231,58 @@ def test_empty_and_unconstrained_cells_have_no_difference():
     to_overall = parity_of("demographic_parity", 4, None, "to_overall", constrained=constrained)
     assert torch.isfinite(to_overall.gap(sums))
     assert to_overall.violation(sums) == -torch.inf  # there is no tolerance
+
+
+def test_a_notion_is_called_by_the_words_of_its_class_unless_it_says_otherwise():
+    class TPRBalance2(CONSTRAINTS["demographic_parity"]):
+        pass
+
+    class _Own(CONSTRAINTS["accuracy_parity"]):
+        name = "what I mean"
+
+    assert (TPRBalance2.name, _Own.name) == ("tpr balance2", "what I mean")
+    names = {name: kind.name for name, kind in CONSTRAINTS.items()}
+    assert names == {
+        "demographic_parity": "demographic parity",
+        "equalized_odds": "equalized odds",
+        "equal_opportunity": "equal opportunity",
+        "false_positive_rate_parity": "false positive rate",
+        "accuracy_parity": "accuracy",
+        "error_rate_parity": "error rate",
+        "degradation_parity": "accuracy lost",
+    }
+
+
+def test_moments_are_those_of_fairlearn():
+    assert {name: kind.__name__ for name, kind in MOMENTS.items()} == {
+        "demographic_parity": "DemographicParity",
+        "equalized_odds": "EqualizedOdds",
+        "equal_opportunity": "TruePositiveRateParity",
+        "false_positive_rate_parity": "FalsePositiveRateParity",
+        "error_rate_parity": "ErrorRateParity",
+    }
+    assert all(issubclass(kind, UtilityParity) for kind in MOMENTS.values())
+
+
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("gap_method", ["between_groups", "to_overall"])
+@pytest.mark.parametrize("comparison", ["difference", "ratio"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_gap_is_measured_as_it_is_trained_for(name, gap_method, comparison, n_classes):
+    # Hard predictions hold all that a gap depends on.
+    rng = np.random.default_rng(1)
+    y, group, stratum = rng.integers(0, n_classes, 900), *rng.integers(0, 3, (2, 900))
+    logits = rng.normal(size=(900, n_classes)) + np.eye(n_classes)[y]
+    logits = logits[:, 1] - logits[:, 0] if n_classes == 2 else logits
+    predicted = (logits > 0).astype(int) if n_classes == 2 else logits.argmax(1)
+    arguments = {"stratum": stratum, "n_strata": 3, "comparison": comparison}
+    sums, parity = sums_of(name, y, group, logits, method=gap_method, **arguments)
+    measured = fairness_gap(
+        y,
+        predicted,
+        sensitive_features=group,
+        control_features=stratum,
+        constraint=CONSTRAINTS[name](comparison),
+        gap_method=gap_method,
+    )
+    assert measured == pytest.approx(float(parity.gap(sums)), abs=1e-12)

@@ -202,7 +202,7 @@ def test_missing_sensitive_error_says_where(rows, missing):
     X, y, group = rows
     s = group.astype(object)
     s[7] = missing
-    with pytest.raises(ValueError, match=r"missing values in 1 rows \(the first is row 7\)"):
+    with pytest.raises(ValueError, match=r"missing values in 1 row \(the first is row 7\)"):
         quick().fit(X, y, sensitive_features=s)
 
 

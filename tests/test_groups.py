@@ -130,14 +130,14 @@ def test_codes_of_many_columns_with_many_values():
     [
         ("sex", "Got sensitive_features='sex', but expected a value for each row"),
         (None, "Got sensitive_features=None, but expected a value for each row"),
-        (["a"], "Got sensitive_features with 1 rows, but X has 4 rows"),
+        (["a"], "Got sensitive_features with 1 row, but X has 4 rows"),
         ({"a": [1, 2], "b": [1, 2, 3]}, r"different numbers of rows: a \(2\), b \(3\)"),
         ({"a": np.zeros((4, 2))}, r"with a column of shape \(4, 2\)"),
         ({}, "Got sensitive_features without a column"),
         (pd.DataFrame(index=range(4)), "Got sensitive_features without a column"),
         (np.zeros((4, 1, 1)), "Got sensitive_features with 3 dimensions"),
-        (RACE, r"missing values in 1 rows \(the first is row 2\)"),
-        (pl.Series(RACE), r"missing values in 1 rows \(the first is row 2\)"),
+        (RACE, r"missing values in 1 row \(the first is row 2\)"),
+        (pl.Series(RACE), r"missing values in 1 row \(the first is row 2\)"),
         ({"a": [1, 2, 3, 4], "b": [np.nan, 1, None, pd.NA]}, r"in 3 rows \(the first is row 0\)"),
     ],
 )

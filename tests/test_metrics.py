@@ -1,11 +1,14 @@
-"""Tests of noise floors with strata and several classes, against row-by-row simulations."""
+"""Tests of gaps, against fairlearn, and of noise floors, against row-by-row simulations."""
 
+import fairlearn.metrics as flm
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from fairprune_sk import metrics
-from fairprune_sk.metrics import GAPS, noise_floor
+from fairprune_sk.constraints import CONSTRAINTS, OUTSIDE, Constraint, DegradationParity
+from fairprune_sk.metrics import NOTIONS, fairness_gap, noise_floor
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +22,13 @@ def predictions():
     return y_true, y_pred, group, stratum
 
 
-def simulated_gaps(y_true, y_pred, group, stratum, metric, n_draws=300):
+def simulated_gaps(y_true, y_pred, group, stratum, constraint, n_draws=300):
     """Gaps after whole labels are redrawn from the rows of all groups, in plain loops.
 
     Of rates that condition on the true label, rows are redrawn within it.
     """
     rng = np.random.RandomState(1)
-    given = y_true if metric != "demographic_parity_difference" else np.zeros(len(y_true))
+    given = y_true if constraint != "demographic_parity" else np.zeros(len(y_true))
     largest = []
     for _ in range(n_draws):
         gaps = []
@@ -35,7 +38,7 @@ def simulated_gaps(y_true, y_pred, group, stratum, metric, n_draws=300):
                 rows = np.flatnonzero((given == value) & (stratum == s))
                 drawn[rows] = y_pred[rng.choice(rows, len(rows))]
             for label in np.unique(y_true):
-                event = y_true == label if metric != "demographic_parity_difference" else True
+                event = y_true == label if constraint != "demographic_parity" else True
                 rates = [
                     np.mean(drawn[event & (stratum == s) & (group == g)] == label)
                     for g in np.unique(group)
@@ -45,21 +48,80 @@ def simulated_gaps(y_true, y_pred, group, stratum, metric, n_draws=300):
     return np.array(largest)
 
 
+class WrongOfThePositive(Constraint):
+    """A user's own: ``P[ŷ = 0 | y = 1, group]`` is the same in every group."""
+
+    events = ("positive",)
+
+    def event(self, is_class):
+        return torch.where(is_class, 0, OUTSIDE)
+
+    def outcome_logits(self, margins, is_class):
+        return -margins
+
+
+GAP_FUNCTIONS = {
+    "demographic_parity": flm.demographic_parity_difference,
+    "equalized_odds": flm.equalized_odds_difference,
+    "equal_opportunity": flm.equal_opportunity_difference,
+    "false_positive_rate_parity": flm.false_positive_rate_difference,
+    "accuracy_parity": flm.accuracy_score_difference,
+    "error_rate_parity": flm.zero_one_loss_difference,
+    WrongOfThePositive(): flm.false_negative_rate_difference,
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("gap_method", ["between_groups", "to_overall"])
+@pytest.mark.parametrize("constraint", GAP_FUNCTIONS, ids=str)
+def test_a_gap_is_fairlearns(predictions, constraint, gap_method, weighted):
+    y_true, y_pred, group, _ = predictions
+    weight = np.random.RandomState(2).uniform(0.1, 3, 1200) if weighted else None
+    labels = [(y == "good").astype(int) for y in (y_true, y_pred)]
+    arguments = {"sensitive_features": group, "sample_weight": weight}
+    measured = fairness_gap(*labels, constraint=constraint, gap_method=gap_method, **arguments)
+    expected = GAP_FUNCTIONS[constraint](*labels, method=gap_method, **arguments)
+    assert measured == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_rate_that_a_group_has_not_is_left_out():
+    y_true, y_pred, group = [1, 1, 0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 1, 0, 0, 0], list("aaabbbcc")
+    arguments = {"sensitive_features": group}
+    assert flm.equal_opportunity_difference(y_true, y_pred, **arguments) == 1.0
+    gap = fairness_gap(y_true, y_pred, constraint="equal_opportunity", **arguments)
+    assert gap == 0.5
+    assert np.isnan(fairness_gap([0, 0, 0, 0], [1, 0, 0, 1], sensitive_features=list("aabb")))
+
+
+def test_a_notion_of_ones_own_has_the_noise_of_its_complement(predictions):
+    y_true, y_pred, group, stratum = predictions
+    arguments = {"sensitive_features": group, "control_features": stratum}
+    own = noise_floor(y_true, y_pred, constraint=WrongOfThePositive(), **arguments)
+    known = noise_floor(y_true, y_pred, constraint="equal_opportunity", **arguments)
+    assert own == pytest.approx(known, rel=0.05)
+
+
+def test_a_notion_that_needs_a_dense_network_or_that_is_unknown_is_refused():
+    for constraint in ("degradation_parity", DegradationParity(), "gini", CONSTRAINTS):
+        with pytest.raises(ValueError, match=r"expected one of \['demographic_parity', .*dense"):
+            fairness_gap([0, 1], [0, 1], sensitive_features=["f", "m"], constraint=constraint)
+    with pytest.raises(ValueError, match="Got gap_method='both', but expected"):
+        fairness_gap([0, 1], [0, 1], sensitive_features=["f", "m"], gap_method="both")
+
+
 @pytest.mark.parametrize("strata", [False, True])
-@pytest.mark.parametrize(
-    "metric", ["demographic_parity_difference", "equal_opportunity_difference"]
-)
-def test_noise_floor_equals_a_simulation(predictions, metric, strata):
+@pytest.mark.parametrize("constraint", ["demographic_parity", "equal_opportunity"])
+def test_noise_floor_equals_a_simulation(predictions, constraint, strata):
     y_true, y_pred, group, stratum = predictions
     floor = noise_floor(
         y_true,
         y_pred,
         sensitive_features=group,
         control_features=stratum if strata else None,
-        metric=metric,
+        constraint=constraint,
     )
     within = stratum if strata else np.full(1200, "all")
-    expected = simulated_gaps(y_true, y_pred, group, within, metric)
+    expected = simulated_gaps(y_true, y_pred, group, within, constraint)
     assert floor == pytest.approx(expected.mean(), abs=4 * expected.std() / np.sqrt(300))
 
 
@@ -83,7 +145,7 @@ def test_false_positive_rates_of_several_classes_are_nearly_exact():
                     y_true,
                     y_pred,
                     sensitive_features=group,
-                    metric="false_positive_rate_difference",
+                    constraint="false_positive_rate_parity",
                 )
             )
     assert np.mean(floors) == pytest.approx(np.mean(gaps), rel=0.1)
@@ -92,11 +154,11 @@ def test_false_positive_rates_of_several_classes_are_nearly_exact():
 def test_labels_of_any_kind_with_a_positive_label(predictions):
     y_true, y_pred, group, _ = predictions
     positive = [(y == "good").astype(int) for y in (y_true, y_pred)]
-    for metric in list(GAPS)[:4]:
+    for notion in NOTIONS[:4]:
         floor = noise_floor(
-            y_true, y_pred, sensitive_features=group, metric=metric, positive_label="good"
+            y_true, y_pred, sensitive_features=group, constraint=notion, positive_label="good"
         )
-        assert floor == noise_floor(*positive, sensitive_features=group, metric=metric)
+        assert floor == noise_floor(*positive, sensitive_features=group, constraint=notion)
     words = [np.where(p, "yes", "no") for p in positive]
     floor = noise_floor(*words, sensitive_features=group, positive_label="yes")
     assert floor == noise_floor(*positive, sensitive_features=group)
@@ -106,7 +168,7 @@ def test_labels_without_a_positive_row_have_no_floor():
     zeros = np.zeros(8, dtype=int)
     sex = list("fmfmfmfm")
     assert np.isnan(noise_floor(zeros, zeros, sensitive_features=sex))
-    floor = noise_floor(zeros, zeros, sensitive_features=sex, metric="accuracy_difference")
+    floor = noise_floor(zeros, zeros, sensitive_features=sex, constraint="accuracy_parity")
     assert floor == 0.0
 
 

@@ -511,7 +511,7 @@ def no_training(monkeypatch):
         ({"sensitive_features": None}, "without sensitive_features.*constraint=None"),
         ({"sensitive_features": np.zeros(399)}, "399 rows, but X has 400 rows"),
         ({"sensitive_features": np.zeros(400)}, "one group, '0.0'"),
-        ({"sensitive_features": np.array([np.nan] + [1.0] * 399)}, "missing values in 1 rows"),
+        ({"sensitive_features": np.array([np.nan] + [1.0] * 399)}, "missing values in 1 row"),
         ({"y": np.arange(399) % 2}, "inconsistent numbers of samples"),
         ({"y": np.zeros(400)}, "one class, 0.0"),
         ({"y": np.linspace(0, 1, 400)}, "Unknown label type: continuous"),

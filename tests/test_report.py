@@ -1,6 +1,7 @@
 """Tests of the report; the oracles are fairlearn's and scikit-learn's own functions."""
 
 import dataclasses
+import html
 import warnings
 
 import fairlearn.metrics as flm
@@ -12,6 +13,7 @@ import pytest
 import sklearn.metrics as skm
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -19,8 +21,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fairprune_sk.constraints import DegradationParity, DemographicParity, EqualOpportunity
-from fairprune_sk.metrics import DEGRADATION, GAPS
+from fairprune_sk.benchmarks.competitors import Reduction
+from fairprune_sk.constraints import (
+    OUTSIDE,
+    Constraint,
+    DegradationParity,
+    DemographicParity,
+    EqualOpportunity,
+)
 from fairprune_sk.report import FairnessReport, fairness_report, noise_floor
 
 GAP_FUNCTIONS = {
@@ -32,6 +40,14 @@ GAP_FUNCTIONS = {
         metric=skm.accuracy_score, transform="difference", sample_param_names=["sample_weight"]
     ),
 }
+RATES = {
+    "demographic_parity_difference": ["selection_rate"],
+    "equalized_odds_difference": ["true_positive_rate", "false_positive_rate"],
+    "equal_opportunity_difference": ["true_positive_rate"],
+    "false_positive_rate_difference": ["false_positive_rate"],
+    "accuracy_difference": ["accuracy"],
+}
+DEGRADATION = "accuracy_lost_difference"
 RATE_FUNCTIONS = {
     "accuracy": skm.accuracy_score,
     "balanced_accuracy": skm.balanced_accuracy_score,
@@ -234,7 +250,7 @@ def test_strata_equal_fairlearns_control_features(data, region, weighted):
         expected = frame.by_group.dropna().loc[list(found.index), list(found)]
         np.testing.assert_allclose(found, expected.astype(float), atol=1e-12)
         largest = frame.difference().max()
-        for gap, rates in GAPS.items():
+        for gap, rates in RATES.items():
             value = report.differences.loc[gap, network]
             assert value == pytest.approx(largest[list(rates)].max(), abs=1e-12)
     lost = frame.by_group["accuracy"].dropna() - report.by_group["accuracy", "dense"]
@@ -354,7 +370,7 @@ def test_each_class_equals_fairlearns_against_the_rest(data, grades, region, wei
             assert positives.sum() == (grades == label).sum()
             assert report.by_class.loc[label, ("positives", "")] == (grades == label).sum()
             largest = frame.difference().max() if strata else frame.difference()
-            gaps.append({gap: largest[list(r)].max() for gap, r in list(GAPS.items())[:4]})
+            gaps.append({gap: largest[list(r)].max() for gap, r in list(RATES.items())[:4]})
             for gap, value in gaps[-1].items():
                 assert report.by_class.loc[label, (gap, network)] == pytest.approx(value)
             for name, function in rates.items():
@@ -436,9 +452,10 @@ def test_classes_that_are_never_predicted_are_announced(data, grades):
             return np.full(len(X), "fair")
 
     report = fairness_report(NeverGood().fit(X, grades), X, grades, sensitive_features=race)
-    assert any(note.startswith("NEVER PREDICTED") and "'good'" in note for note in report.notes)
+    assert report.notes[0].startswith("COLLAPSED: the pruned network predicts 'good' for 0.00% of")
     report = fairness_report(AlwaysFair().fit(X, grades), X, grades, sensitive_features=race)
-    assert any("COLLAPSED" in note for note in report.notes)
+    assert "'bad' for 0.00% of the rows" in report.notes[0]
+    assert "'good' for 0.00% of the rows" in report.notes[0]
 
 
 # --- missing sensitive features ---
@@ -509,13 +526,16 @@ def brute_force_gaps(y_true, y_pred, group, metric, at_parity, seed, n_draws=400
     return np.array(gaps)
 
 
-@pytest.mark.parametrize("metric", ["equalized_odds_difference", "accuracy_difference"])
-def test_noise_floor_and_interval_equal_a_row_by_row_simulation(data, metric):
+@pytest.mark.parametrize(
+    ("metric", "constraint"),
+    [("equalized_odds_difference", "equalized_odds"), ("accuracy_difference", "accuracy_parity")],
+)
+def test_noise_floor_and_interval_equal_a_row_by_row_simulation(data, metric, constraint):
     X, y, race = data
     model = StubPruner().fit(X, y)
     y_true, y_pred = binary(y), binary(model.predict(X))
     at_parity = brute_force_gaps(y_true, y_pred, race, metric, True, seed=5)
-    floor = noise_floor(y_true, y_pred, sensitive_features=race, metric=metric)
+    floor = noise_floor(y_true, y_pred, sensitive_features=race, constraint=constraint)
     error = at_parity.std() / np.sqrt(400)
     assert floor == pytest.approx(at_parity.mean(), abs=4 * error)
 
@@ -567,7 +587,7 @@ def test_noise_floor_of_two_equal_groups_is_the_mean_absolute_difference():
         y_pred,
         y_pred,
         sensitive_features=group,
-        metric="demographic_parity_difference",
+        constraint="demographic_parity",
         n_draws=20_000,
     )
     assert floor == pytest.approx(np.sqrt(2 / np.pi) * np.sqrt(2 * 0.25 / n), rel=0.03)
@@ -607,7 +627,7 @@ def test_noise_floor_takes_signed_labels_and_is_reproducible(data):
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "keywords", "message"),
     [
-        ([0, 1], [0, 1], {"metric": "gini"}, "Got metric='gini', but expected one of"),
+        ([0, 1], [0, 1], {"constraint": "gini"}, "Got constraint='gini', but expected one of"),
         ([0, 1], [0, 1, 1], {}, "Got y_pred with 3 rows, but y_true has 2 rows"),
         ([0, 2], [0, 2], {}, "but expected 0 and 1, or -1 and 1"),
         ([0, 1], [0, 1], {"positive_label": 2}, "Got positive_label=2, but expected one of"),
@@ -795,28 +815,219 @@ def test_tolerance_note_on_accuracy_error_rate_and_degradation(data):
     assert "of at most 0.2" in note
 
 
-def test_no_tolerance_note_for_other_classifiers_and_own_constraints(data):
+def test_no_tolerance_note_where_nothing_was_asked_for(data):
     X, y, race = data
-
-    class Own(DemographicParity):
-        pass
-
-    for model in (
-        LogisticRegression(),
-        StubPruner(constraint=Own()),
-        StubPruner(fairness_weight=0),
-    ):
+    for model in (LogisticRegression(), StubPruner(fairness_weight=0)):
         report = fairness_report(model.fit(X, y), X, y, sensitive_features=race)
         assert not any(note.startswith("Trained for") for note in report.notes)
 
 
-def test_a_collapsed_network_is_announced(data):
+# --- a notion of the user's own ---
+
+
+class SelectedOfThePositive(Constraint):
+    """``P[ŷ = 1 | y = 1, group]``, said once more in other words."""
+
+    events = ("positive",)
+
+    def event(self, is_class):
+        return torch.where(is_class, 0, OUTSIDE)
+
+
+class MissedOrLost(Constraint):
+    """A notion that no table of this package names: errors on the positives alone."""
+
+    events = ("positive",)
+    one_vs_rest = False
+
+    def event(self, is_class):
+        return torch.where(is_class.any(-1, keepdim=True), 0, OUTSIDE)
+
+    def outcome_logits(self, margins, is_class):
+        return -(margins * is_class).sum(-1, keepdim=True)
+
+
+def test_a_notion_of_ones_own_is_reported_beside_the_others(data):
     X, y, race = data
-    report = fairness_report(
-        StubPruner(threshold=99).fit(X[:9], y[:9]), X, y, sensitive_features=race
+    model = StubPruner(constraint=SelectedOfThePositive(), tolerance=0.9).fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    rows = report.differences
+    own, known = "selected_of_the_positive_difference", "equal_opportunity_difference"
+    pd.testing.assert_series_equal(rows.loc[own], rows.loc[known], check_names=False)
+    assert list(rows.index) == [*RATES, DEGRADATION, own]
+    [note] = [note for note in report.notes if note.startswith("Trained for")]
+    assert note == (
+        "Trained for a gap in selected of the positive of at most 0.9; on these rows and groups "
+        f"it is {rows.loc[own, 'pruned']:.3f}, within that tolerance."
     )
-    assert any("COLLAPSED" in note for note in report.notes)
-    assert not any("equalized odds 0.000" in note for note in report.notes)
+    [line] = [line for line in str(report).splitlines() if line.startswith("  selected of the")]
+    assert f"{rows.loc[own, 'dense']:.3f}→{rows.loc[own, 'pruned']:.3f}" in line
+    assert f"{rows.loc[own, 'noise_floor']:.3f}" in line
+    assert "selected of the positive" in report._repr_html_()
+
+
+def test_a_notion_of_ones_own_within_strata_and_relative_to_the_dense_network(data, region):
+    class LostOnPositives(MissedOrLost):
+        relative_to_dense = True
+
+    X, y, race = data
+    model = StubPruner(constraint=LostOnPositives(), tolerance=None).fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race, control_features=region)
+    lost = (model.predict(X) != y).astype(int) - (model.predict_dense(X) != y)
+    positive = y == "yes"
+    by_cell = pd.Series(lost[positive]).groupby([region[positive], race[positive]]).mean()
+    expected = by_cell.groupby(level=0).agg(np.ptp).max()
+    row = report.differences.loc["lost_on_positives_difference"]
+    assert row["pruned"] == pytest.approx(expected)
+    assert row["dense"] == 0.0
+    assert 0 < row["noise_floor"] < row["high"]
+
+
+def test_a_notion_of_ones_own_for_three_classes(data, grades):
+    X, _, race = data
+    model = ThreeClasses(constraint=SelectedOfThePositive()).fit(X, grades)
+    report = fairness_report(model, X, grades, sensitive_features=race)
+    own, known = "selected_of_the_positive_difference", "equal_opportunity_difference"
+    pd.testing.assert_frame_equal(report.by_class[own], report.by_class[known])
+    model = ThreeClasses(constraint=MissedOrLost()).fit(X, grades)
+    report = fairness_report(model, X, grades, sensitive_features=race)
+    row = report.differences.loc["missed_or_lost_difference"]
+    accuracy = report.differences.loc["accuracy_difference"]
+    assert row["pruned"] == pytest.approx(accuracy["pruned"])
+    assert row["noise_floor"] == pytest.approx(accuracy["noise_floor"], rel=0.1)
+    assert "missed_or_lost_difference" not in report.by_class
+
+
+def test_a_notion_with_a_known_name_hides_no_other(data):
+    class EqualizedOdds(SelectedOfThePositive):
+        pass
+
+    X, y, race = data
+    model = StubPruner(constraint=EqualizedOdds("ratio"), tolerance=0.9).fit(X, y)
+    rows = fairness_report(model, X, y, sensitive_features=race).differences
+    assert rows.loc["own_equalized_odds_difference", "pruned"] == pytest.approx(
+        rows.loc["equal_opportunity_difference", "pruned"]
+    )
+    assert len(rows) == len(RATES) + 2
+
+
+def test_a_classifier_with_a_constraint_that_is_no_pruner_is_measured_alone(data):
+    X, y, race = data
+    X = pd.DataFrame(X)
+    model = Reduction(max_iter=3, random_state=0).fit(X, y, sensitive_features=race)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert list(report.differences.columns) == ["value", "low", "high", "noise_floor"]
+
+
+# --- a collapse is said first ---
+
+
+def said_first(report, start):
+    """Whether text, HTML and notes begin with this."""
+    text = str(report)
+    return (
+        text.startswith(start)
+        and text.index(start) < text.index("Fairness report:")
+        and report._repr_html_().split("</style>")[1].startswith(f"<p><strong>{html.escape(start)}")
+        and report.notes[0].startswith(start)
+        and report.alarms[0] == report.notes[0]
+    )
+
+
+@pytest.mark.parametrize("threshold", [99, 2.8, -2.8, -99])
+def test_a_collapse_in_either_direction_is_said_first_and_is_no_success(data, threshold):
+    X, y, race = data
+    model = StubPruner(threshold=threshold, tolerance=0.5).fit(X, y)
+    share = np.mean(model.predict(X) == "yes")
+    assert share < 0.01 or share > 0.99
+    report = fairness_report(model, X, y, sensitive_features=race)
+    label, own = ("'yes'", share) if threshold > 0 else ("'no'", 1 - share)
+    assert said_first(report, f"COLLAPSED: the pruned network predicts {label} for {own:.2%}")
+    [note] = [note for note in report.notes if note.startswith("Trained for")]
+    assert note.endswith("which is no success: see the first note.")
+    assert "within that tolerance" not in str(report)
+    assert "TRAINING DATA" in next(note for note in report.notes if note not in report.alarms)
+    assert max(map(len, str(report).splitlines())) <= 100
+
+
+def test_few_where_the_dense_network_has_many_is_a_collapse(data):
+    X, y, race = data
+    model = StubPruner(threshold=1.6).fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert 0.1 < report.overall.loc["selection_rate", "pruned"] / np.mean(y == "yes") < 0.25
+    assert said_first(report, "COLLAPSED: the pruned network predicts 'yes' for")
+
+    class Rare(StubPruner):  # a class that is predicted as rarely before
+        def predict_dense(self, X):
+            return self.predict(X)
+
+    report = fairness_report(Rare(threshold=1.6).fit(X, y), X, y, sensitive_features=race)
+    assert report.alarms == ()
+    rare = np.where(X[:, 0] > 2, "yes", "no")  # the dense network selects far too many
+    model = StubPruner(threshold=2.2).fit(X, rare)
+    assert 0 < np.mean(model.predict(X) == "yes") < np.mean(rare == "yes") < 0.02
+    assert fairness_report(model, X, rare, sensitive_features=race).alarms == ()
+
+
+def test_a_constant_dense_network_is_said_first(data):
+    X, y, race = data
+
+    class Constant(StubPruner):
+        def predict_dense(self, X):
+            return np.full(len(X), "no")
+
+    report = fairness_report(Constant().fit(X[:9], y[:9]), X, y, sensitive_features=race)
+    assert said_first(report, "COLLAPSED: the dense network predicts 'yes' for 0.00% of the rows")
+    assert len(report.alarms) == 1
+
+
+def test_a_collapsed_classifier_that_was_not_pruned_is_said_first(data):
+    X, y, race = data
+    model = DummyClassifier(strategy="constant", constant="no").fit(X, y)
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert said_first(report, "COLLAPSED: the classifier predicts 'yes' for 0.00% of the rows")
+    assert "dense" not in str(report)
+
+
+def test_five_points_of_balanced_accuracy_are_said_first(data):
+    X, y, race = data
+
+    class Worse(StubPruner):
+        def predict_dense(self, X):
+            return np.where(np.arange(len(X)) < len(X) * self.right, y, super().predict(X))
+
+    model = Worse(tolerance=0.9).fit(X, y)
+    model.right = 0.5
+    report = fairness_report(model, X, y, sensitive_features=race)
+    lost = -report.overall.loc["balanced_accuracy", "change"]
+    assert lost > 0.05
+    assert said_first(report, f"BALANCED ACCURACY FELL by {100 * lost:.1f} points, from ")
+    assert "which is no success: see the first note" in str(report).replace("\n  ", " ")
+    model.right = 0.05
+    report = fairness_report(model, X, y, sensitive_features=race)
+    assert 0 < -report.overall.loc["balanced_accuracy", "change"] < 0.05
+    assert report.alarms == ()
+    assert str(report).startswith("Fairness report:")
+
+
+def test_alarms_are_escaped(data):
+    X, y, race = data
+    y = np.where(y == "yes", "yes<b>", "no")
+    report = fairness_report(StubPruner(threshold=99).fit(X, y), X, y, sensitive_features=race)
+    assert "yes<b>" in report.alarms[0]
+    assert "<b>" not in report._repr_html_()
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, "left out 1 rate of"), (2, "left out 2 rates of")])
+def test_one_thing_is_no_plural(data, n, words):
+    X, y, race = data
+    model = StubPruner().fit(X, y)
+    model.n_unconstrained_, model.min_group_count = n, 20
+    race = np.where(np.arange(900) < n, None, race)
+    report = fairness_report(model, X, y, sensitive_features=race, missing_sensitive="ignore")
+    assert any(f"The constraint {words} groups" in note for note in report.notes)
+    rows = "1 row (" if n == 1 else "2 rows ("
+    assert any(note.startswith(f"Without a sensitive feature: {rows}") for note in report.notes)
 
 
 def test_limits_are_always_said(report):
@@ -949,7 +1160,7 @@ class NeverPredicts(StubPruner):
     [
         ({"y": ["yes", "no"]}, "Got y with 2 rows, but X has 900 rows"),
         ({"sensitive_features": ["a", "b"]}, "sensitive_features with 2 rows, but X has 900"),
-        ({"sample_weight": [1.0]}, "Got sample_weight with 1 rows, but X has 900 rows"),
+        ({"sample_weight": [1.0]}, "Got sample_weight with 1 row, but X has 900 rows"),
         ({"sample_weight": np.full(900, -1.0)}, "not negative"),
         ({"sample_weight": np.zeros(900)}, "not all 0"),
         ({"sample_weight": np.full(900, np.nan)}, "finite"),
@@ -957,7 +1168,7 @@ class NeverPredicts(StubPruner):
         ({"y": [0, 1] * 450}, r"Got y with labels \[0, 1\]"),
         ({"sensitive_features": ["Female"] * 900}, r"1 group.*Female.*at least two groups"),
         ({"confidence_level": 95}, "Got confidence_level=95, but expected"),
-        ({"control_features": ["a"]}, "Got control_features with 1 rows, but X has 900 rows"),
+        ({"control_features": ["a"]}, "Got control_features with 1 row, but X has 900 rows"),
         ({"control_features": [None] * 900}, "Got control_features with missing values in 900"),
         ({"sensitive_features": [None, "a", "b"] * 300}, "missing values in 300 rows"),
         ({"missing_sensitive": "drop"}, "Got missing_sensitive='drop', but expected"),
@@ -1017,7 +1228,7 @@ def test_print_holds_the_numbers(data, report):
         for metric in RATE_FUNCTIONS:
             dense, pruned = (report.by_group.loc[group, (metric, n)] for n in ("dense", "pruned"))
             assert f"{dense:.3f}→{pruned:.3f}" in lines[group]
-    for gap in GAPS:
+    for gap in RATES:
         row = report.differences.loc[gap]
         assert f"{row.dense:.3f}→{row.pruned:.3f}" in text
         assert f"{row.low:.3f} to {row.high:.3f}" in text
@@ -1097,7 +1308,7 @@ def test_html_escapes_and_runs_no_script(data):
 def test_html_holds_the_numbers_and_the_notes(report):
     page = report._repr_html_()
     assert page.count("<table") == 2
-    for gap in GAPS:
+    for gap in RATES:
         assert f"{report.differences.loc[gap, 'pruned']:.3f}" in page
     assert page.count("<li>") == len(report.notes)
 

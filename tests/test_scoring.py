@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from functools import partial
 
 import fairlearn.metrics as flm
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn.metrics as skm
+import torch
 from fairlearn.reductions import DemographicParity, ExponentiatedGradient
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -21,6 +23,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validat
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fairprune_sk.constraints import OUTSIDE, Constraint, DegradationParity
+from fairprune_sk.constraints import DemographicParity as Parity
 from fairprune_sk.exceptions import ConstraintNotMetWarning
 from fairprune_sk.scoring import (
     FairnessScorer,
@@ -245,6 +249,150 @@ def test_rows_without_a_stratum_can_be_ignored():
     scorer = make_fairness_scorer("demographic_parity", missing_sensitive="ignore")
     y, y_pred, control = [0, 1] * 3, [1, 0, 1, 1, 1, 0], ["s", "s", "s", "s", None, None]
     assert _gap(scorer, y, y_pred, list("aabbcc"), control_features=control) == 0.5
+
+
+# ------------------------------------------------------- metrics and notions of the user
+
+
+METRICS = {
+    flm.demographic_parity_difference: False,
+    flm.demographic_parity_ratio: True,
+    flm.equalized_odds_difference: False,
+    flm.accuracy_score_group_min: True,
+    flm.zero_one_loss_group_max: False,
+    partial(flm.equalized_odds_ratio, method="to_overall"): True,
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_of_fairlearn_is_taken_at_its_word(metric, weighted):
+    rng = np.random.RandomState(1)
+    y_true, y_pred = rng.randint(2, size=(2, 300))
+    arguments = {"sensitive_features": rng.choice(["a", "b", "c"], 300)}
+    if weighted:
+        arguments["sample_weight"] = rng.uniform(0.5, 2, 300)
+    better = METRICS[metric]
+    value = metric(y_true, y_pred, **arguments)
+    gap = 1 - value if better else value
+    words = np.array(["no", "yes"])
+
+    def score(tolerance):
+        scorer = make_fairness_scorer(metric, greater_is_better=better, tolerance=tolerance)
+        scorer = pickle.loads(pickle.dumps(clone(scorer)))
+        return scorer(Fixed(("no", "yes")), list(words[y_pred]), words[y_true], **arguments)
+
+    assert score(None) == pytest.approx(-gap)
+    weight = arguments.get("sample_weight")
+    assert score(min(gap + 0.01, 1.0)) == skm.accuracy_score(y_true, y_pred, sample_weight=weight)
+    assert score(gap / 2) == pytest.approx(-gap / 2)
+
+
+def test_a_metric_within_strata_and_for_several_classes():
+    rng = np.random.RandomState(4)
+    y_true, y_pred, group = rng.randint(4, size=(3, 400))
+    control = rng.choice(["x", "y", "z"], 400)
+    metric, named = flm.equalized_odds_difference, make_fairness_scorer()
+    scorer = make_fairness_scorer(metric, greater_is_better=False)
+    for keywords in ({}, {"control_features": control}):
+        arguments = {"sensitive_features": group, **keywords}
+        own, known = (
+            s(Fixed(range(4)), list(y_pred), y_true, **arguments) for s in (scorer, named)
+        )
+        assert own == pytest.approx(known)
+
+
+def test_a_metric_reads_the_groups_by_their_names():
+    def selected_women(y_true, y_pred, *, sensitive_features, sample_weight=None):
+        return float(y_pred[sensitive_features == "f"].mean())
+
+    scorer = make_fairness_scorer(
+        selected_women, greater_is_better=True, sensitive_features="sex", missing_sensitive="ignore"
+    )
+    X = pd.DataFrame({"pred": [1, 0, 1, 1, 1], "sex": ["f", "f", "m", "m", None]})
+    assert scorer(Fixed(), X, [1, 0, 1, 0, 1]) == -0.5
+    with pytest.raises(ValueError, match="selected_women is undefined: fewer than two groups"):
+        scorer(Fixed(), X, [1, 0, 1, 0, 1], sensitive_features=[1] * 5)
+
+
+def test_an_unweighted_metric_needs_no_weights():
+    def metric(y_true, y_pred, *, sensitive_features):
+        return 0.25
+
+    assert (
+        _gap(make_fairness_scorer(metric, greater_is_better=False), [0, 1], [0, 1], [0, 1]) == 0.25
+    )
+
+
+def test_a_metric_in_a_search_with_routing(data):
+    X, y, region = data
+    scorers = {
+        "named": make_fairness_scorer("demographic_parity", comparison="ratio"),
+        "metric": make_fairness_scorer(flm.demographic_parity_ratio, greater_is_better=True),
+        "notion": make_fairness_scorer(Parity("ratio")),
+    }
+    with config_context(enable_metadata_routing=True):
+        search = GridSearchCV(
+            Sparse().set_fit_request(sensitive_features=True),
+            {"sparsity": [0.0, 0.67]},
+            scoring={"accuracy": "accuracy", **scorers},
+            refit=sparsest_within(max_gap=0.9, gap="metric"),
+            cv=3,
+            error_score="raise",
+        ).fit(X, y, sensitive_features=region)
+    results = search.cv_results_
+    for name in ("metric", "notion"):
+        np.testing.assert_allclose(results[f"mean_test_{name}"], results["mean_test_named"])
+    assert search.best_index_ == 1
+
+
+class OwnNotion(Constraint):
+    """``P[ŷ = 1 | y = 1, group]``."""
+
+    events = ("positive",)
+
+    def event(self, is_class):
+        return torch.where(is_class, 0, OUTSIDE)
+
+
+@pytest.mark.parametrize("gap_method", ["between_groups", "to_overall"])
+def test_a_notion_of_ones_own(gap_method):
+    rng = np.random.RandomState(1)
+    y_true, y_pred, group = rng.randint(3, size=(3, 300))
+    gaps = [
+        make_fairness_scorer(constraint, gap_method=gap_method)(
+            Fixed(range(3)), list(y_pred), y_true, sensitive_features=group
+        )
+        for constraint in (OwnNotion(), "equal_opportunity")
+    ]
+    assert gaps[0] == gaps[1] < 0
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"constraint": flm.equalized_odds_difference}, "equalized_odds_difference with greater_"),
+        ({"greater_is_better": False}, "expected None: a gap is always better when it is smaller"),
+        ({"constraint": OwnNotion}, r"Got the class constraint=OwnNotion, but.*OwnNotion\(\)"),
+        ({"constraint": OwnNotion(), "comparison": "ratio"}, "an object says itself"),
+        ({"constraint": "degradation_parity"}, "needs no dense network"),
+        ({"constraint": DegradationParity()}, "needs no dense network"),
+        (
+            {
+                "constraint": flm.equalized_odds_difference,
+                "greater_is_better": False,
+                "gap_method": "to_overall",
+            },
+            r"functools.partial\(metric, method=",
+        ),
+        ({"constraint": DemographicParity()}, "constraint.*Got <fairlearn"),
+    ],
+)
+def test_what_says_nothing_together_is_refused(params, match):
+    with pytest.raises(ValueError, match=f"(?s){match}"):
+        make_fairness_scorer(**params)
+    with pytest.raises(ValueError, match=f"(?s){match}"):
+        FairnessScorer(**params)(Fixed(), [0, 1], [0, 1], sensitive_features=[0, 1])
 
 
 # -------------------------------------------------------------------------- tolerance
@@ -747,6 +895,42 @@ def test_in_a_search(data):
     assert search.best_index_ == within["param_sparse__sparsity"].astype(float).idxmax() == 2
     assert search.best_estimator_[-1].sparsity == 0.67
     assert search.predict(X).shape == (len(X),)
+    accuracy = skm.accuracy_score(y, search.predict(X))
+    assert search.score(X, y) == accuracy  # there is no other way to say which score
+    with config_context(enable_metadata_routing=True):
+        assert search.score(X, y) == accuracy
+    assert pickle.loads(pickle.dumps(search)).score(X, y) == accuracy
+
+
+def test_search_score_of_a_score_with_another_name(data):
+    X, y, region = data
+    scoring = {
+        "right": "accuracy",
+        "gap": make_fairness_scorer("demographic_parity", sensitive_features="male"),
+    }
+
+    def both(estimator, X, y):
+        return {
+            "right": estimator.score(X, y),
+            "gap": scoring["gap"](estimator, X, y),
+        }
+
+    for scores in (scoring, both):
+        search = GridSearchCV(
+            Sparse(),
+            {"sparsity": [0.0, 0.5]},
+            scoring=scores,
+            refit=sparsest_within(max_gap=1.0, accuracy="right"),
+            cv=2,
+        ).fit(X, y)
+        assert search.score(X, y) == skm.accuracy_score(y, search.predict(X))
+
+
+def test_rules_are_equal_where_all_of_their_limits_are():
+    rule = sparsest_within(max_gap=0.1)
+    assert rule == sparsest_within(max_gap=0.1) == "accuracy"
+    assert rule not in (sparsest_within(max_gap=0.2), "gap", None)
+    assert len({rule, sparsest_within(max_gap=0.1), sparsest_within()}) == 2
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from numbers import Integral, Number, Real
 from pathlib import Path
@@ -18,12 +18,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import (
-    demographic_parity_difference,
-    equal_opportunity_difference,
-    equalized_odds_difference,
-    false_positive_rate_difference,
-)
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
@@ -32,21 +26,15 @@ from tqdm import tqdm
 
 from fairprune_sk.benchmarks.competitors import COMPETITORS
 from fairprune_sk.benchmarks.store import ResultsFile
-from fairprune_sk.metrics import noise_floor
+from fairprune_sk.constraints import CONSTRAINTS
+from fairprune_sk.metrics import fairness_gap, noise_floor
 from fairprune_sk.pruner import FairPruner
+from fairprune_sk.report import unwrapped
 from fairprune_sk.solvers import Snip
 from fairprune_sk.tables import Table, load_table
 
-GAPS = {
-    "equalized_odds": (equalized_odds_difference, "equalized_odds_difference"),
-    "demographic_parity": (demographic_parity_difference, "demographic_parity_difference"),
-    "equal_opportunity": (equal_opportunity_difference, "equal_opportunity_difference"),
-    "false_positive_rate_parity": (
-        false_positive_rate_difference,
-        "false_positive_rate_difference",
-    ),
-}
-"""Fairlearn's gap for each constraint, and its name for the noise floor."""
+MEASURED = tuple(name for name, kind in CONSTRAINTS.items() if not kind.relative_to_dense)
+"""Every constraint whose gap a dense classifier has as well."""
 
 KEYS = ["table", "sensitive", "constraint", "method", "sparsity", "tolerance", "seed"]
 """Columns that tell one row from every other."""
@@ -228,7 +216,8 @@ def benchmark(
     -------
     DataFrame
         One row for each fit and each gap that is measured of it: the columns of :data:`KEYS`;
-        on the test part ``accuracy``, ``balanced_accuracy``, ``selection_rate``, ``gap``, its
+        on the test part ``accuracy``, ``balanced_accuracy``, ``selection_rate``, ``gap`` (as
+        :func:`~fairprune_sk.metrics.fairness_gap` measures it, like the other two), its
         ``noise_floor``, ``majority_share`` (the accuracy of a constant), and, where there is one,
         ``dense_accuracy`` and ``dense_gap`` of the network before pruning; ``train_accuracy`` and
         ``train_gap``; ``reached_sparsity``, ``n_iter`` (training iterations of the pruning phase),
@@ -262,9 +251,9 @@ def benchmark(
     chosen = _methods(methods)
     loaded = _tables(tables, folder)
     constraints = _listed("constraints", constraints)
-    unknown = sorted(set(constraints) - set(GAPS))
+    unknown = sorted(set(constraints) - set(MEASURED))
     if unknown:
-        raise ValueError(f"Got constraints {unknown}, but expected some of {list(GAPS)}.")
+        raise ValueError(f"Got constraints {unknown}, but expected some of {list(MEASURED)}.")
     strangers = sorted(set(sensitive or {}) - set(loaded))
     if strangers:
         raise ValueError(
@@ -488,20 +477,10 @@ def _configured(method: Method, job: Job, memory: str | Path | None) -> Any:
     return estimator.set_params(**{key: value for key, value in keys.items() if key is not None})
 
 
-def _pruner_of(estimator: Any) -> tuple[Any, Any]:
-    """Fitted FairPruner in a search or at the end of a pipeline, and the steps before it."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    steps = None
-    if hasattr(estimator, "steps"):
-        steps = estimator[:-1] if len(estimator.steps) > 1 else None
-        estimator = estimator[-1]
-    return (estimator, steps) if isinstance(estimator, FairPruner) else (None, None)
-
-
 def _reached(estimator: Any) -> dict[str, float]:
     """Size of the network and length of the pruning phase, where there is one."""
-    pruner, _ = _pruner_of(estimator)
-    if pruner is None:
+    _, pruner = unwrapped(estimator)
+    if not isinstance(pruner, FairPruner):
         return {"reached_sparsity": 0.0, "n_iter": np.nan}
     return {"reached_sparsity": pruner.sparsity_, "n_iter": float(pruner.n_iter_)}
 
@@ -524,13 +503,16 @@ def _measured(
         )
 
     reads_groups = getattr(estimator, "needs_sensitive_features", False)
-    pruner, steps = _pruner_of(estimator)
+    transformers, pruner = unwrapped(estimator)
     dense = None
-    if pruner is not None:
-        dense = pruner.predict_dense(X_test if steps is None else steps.transform(X_test))
+    if isinstance(pruner, FairPruner):
+        encoded = X_test
+        for transformer in transformers:
+            encoded = transformer.transform(encoded)
+        dense = pruner.predict_dense(encoded)
     for sensitive, constraint in job.measured:
         group, group_test = (table.sensitive[sensitive].iloc[rows] for rows in (part, rest))
-        gap, metric = GAPS[constraint]
+        gap = partial(fairness_gap, constraint=constraint)
         train, test = predicted(sensitive if reads_groups else None)
         row = {
             "sensitive": sensitive,
@@ -539,7 +521,9 @@ def _measured(
             "balanced_accuracy": balanced_accuracy_score(y_test, test),
             "selection_rate": test.mean(),
             "gap": gap(y_test, test, sensitive_features=group_test),
-            "noise_floor": noise_floor(y_test, test, sensitive_features=group_test, metric=metric),
+            "noise_floor": noise_floor(
+                y_test, test, sensitive_features=group_test, constraint=constraint
+            ),
             "train_accuracy": accuracy_score(y, train),
             "train_gap": gap(y, train, sensitive_features=group),
             "error": "",

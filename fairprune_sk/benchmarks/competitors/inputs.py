@@ -29,7 +29,8 @@ def checked_table(estimator: Any, X: Any, *, reset: bool) -> pd.DataFrame:
 
 def checked_labels(estimator: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Labels as 0 and 1, and the two classes."""
-    codes, classes = check_labels(y, type(estimator).__name__)
+    labels = check_labels(y, type(estimator).__name__)
+    codes, classes = labels.codes, labels.classes
     if len(classes) > 2:
         raise ValueError(
             f"Got y with {len(classes)} classes, but {type(estimator).__name__} expected two."

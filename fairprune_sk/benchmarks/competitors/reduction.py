@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from fairlearn.reductions import ExponentiatedGradient
 
-from fairprune_sk.benchmarks.competitors.base import MOMENTS, Competitor
+from fairprune_sk.benchmarks.competitors.base import Competitor
 from fairprune_sk.benchmarks.competitors.families import fit_encoder
+from fairprune_sk.requirement import MOMENTS
 
 
 class Reduction(Competitor):
