@@ -248,6 +248,37 @@ def comparable(frame: MetricFrame) -> pd.DataFrame:
     return frame.by_group.notna().groupby(level="stratum").sum() >= 2
 
 
+def positive_last(classes: list[Any], model: Any, pos_label: Any = None) -> list[Any]:
+    """Order the classes: of two, the one that counts as selected comes last.
+
+    Parameters
+    ----------
+    classes : list
+        Sorted.
+    model : fitted classifier
+        May say so itself, in ``pos_label_``, as FairPruner does.
+    pos_label : label, optional
+        What a user said.
+
+    Raises
+    ------
+    ValueError
+        If ``pos_label`` is no class, or there are more than two.
+    """
+    if pos_label is None:
+        pos_label = getattr(model, "pos_label_", None)
+    elif len(classes) > 2:
+        raise ValueError(
+            f"Got pos_label={pos_label!r} with {len(classes)} classes, but expected None: of more "
+            "than two classes, each is held against the rest."
+        )
+    if pos_label is None:
+        return classes
+    if pos_label not in classes:
+        raise ValueError(f"Got pos_label={pos_label!r}, but expected one of the labels {classes}.")
+    return sorted(classes, key=lambda label: label == pos_label)
+
+
 # --- gaps ---
 
 
@@ -578,7 +609,7 @@ def fairness_gap(
     missing_sensitive: str = "error",
     constraint: str | Constraint = "equalized_odds",
     gap_method: str = "between_groups",
-    positive_label: Any = None,
+    pos_label: Any = None,
     sample_weight: Any = None,
 ) -> float:
     """Gap between groups, as reports, scorers and benchmarks measure it.
@@ -593,7 +624,7 @@ def fairness_gap(
         As for :func:`noise_floor`.
     gap_method : {"between_groups", "to_overall"}
         Largest gap between two groups, or between a group and all rows together.
-    positive_label, sample_weight
+    pos_label, sample_weight
         As for :func:`noise_floor`.
 
     Returns
@@ -623,7 +654,7 @@ def fairness_gap(
         )
     cells = _checked_cells(
         y_true, y_pred, sensitive_features, control_features, missing_sensitive, constraint,
-        positive_label, sample_weight,
+        pos_label, sample_weight,
     )  # fmt: skip
     return float(largest_gap(gaps_by_class(cells, gap_method)))
 
@@ -636,7 +667,7 @@ def noise_floor(
     control_features: Any = None,
     missing_sensitive: str = "error",
     constraint: str | Constraint = "equalized_odds",
-    positive_label: Any = None,
+    pos_label: Any = None,
     sample_weight: Any = None,
     n_draws: int = N_DRAWS,
     random_state: Any = 0,
@@ -651,7 +682,7 @@ def noise_floor(
     ----------
     y_true, y_pred : array-like of shape (n,)
         True and predicted labels: of {0, 1} or of {-1, 1}, of more than two classes, or of any
-        kind with a ``positive_label``.
+        kind with a ``pos_label``.
     sensitive_features : Series, DataFrame, ndarray, list or dict of arrays
         Several columns stand for their intersections.
     control_features : Series, DataFrame, ndarray, list or dict of arrays, optional
@@ -663,7 +694,7 @@ def noise_floor(
         What is compared, by the name that ``FairPruner`` takes, or an object: of
         ``fairprune_sk.constraints``, or of a class of your own. None that is relative to the
         dense network.
-    positive_label : object, optional
+    pos_label : object, optional
         The label whose rates are compared. By default 1 of two labels; of more than two,
         each against the rest.
     sample_weight : array-like of shape (n,), optional
@@ -702,7 +733,7 @@ def noise_floor(
     """
     cells = _checked_cells(
         y_true, y_pred, sensitive_features, control_features, missing_sensitive, constraint,
-        positive_label, sample_weight,
+        pos_label, sample_weight,
     )  # fmt: skip
     return float(_redrawn_gaps(cells, cells.pooled, n_draws, random_state).mean())
 
@@ -714,7 +745,7 @@ def _checked_cells(
     control_features: Any,
     missing_sensitive: str,
     constraint: str | Constraint,
-    positive_label: Any,
+    pos_label: Any,
     sample_weight: Any,
 ) -> Cells:
     """Check what is passed, and sum up the cells of the rows that have a group."""
@@ -732,25 +763,25 @@ def _checked_cells(
     group = checked_groups(sensitive_features, n_rows, missing_sensitive).codes
     strata = checked_strata(control_features, n_rows)
     stratum = np.zeros(n_rows, dtype=np.int64) if strata is None else strata.codes
-    classes = _classes_to_compare(labels, positive_label)
+    classes = _classes_to_compare(labels, pos_label)
     rows = Rows(codes[:n_rows], group, stratum, weight, len(labels), classes)
     kept = rows.grouped()
     return notion_cells(notion, rows.take(kept).tally(codes[n_rows:][kept]))
 
 
-def _classes_to_compare(labels: list[Any], positive_label: Any) -> tuple[int, ...]:
+def _classes_to_compare(labels: list[Any], pos_label: Any) -> tuple[int, ...]:
     """Positions of the labels that have rates of their own."""
-    if positive_label is not None:
-        if positive_label not in labels:
+    if pos_label is not None:
+        if pos_label not in labels:
             raise ValueError(
-                f"Got positive_label={positive_label!r}, but expected one of the labels {labels}."
+                f"Got pos_label={pos_label!r}, but expected one of the labels {labels}."
             )
-        return (labels.index(positive_label),)
+        return (labels.index(pos_label),)
     if len(labels) > 2:
         return tuple(range(len(labels)))
     if not (set(labels) <= {0, 1} or set(labels) <= {-1, 1}):
         raise ValueError(
-            f"Got labels {labels}, but expected 0 and 1, or -1 and 1: say with positive_label "
+            f"Got labels {labels}, but expected 0 and 1, or -1 and 1: say with pos_label "
             "which is the positive one."
         )
     return (labels.index(1),) if 1 in labels else (len(labels),)  # a class of no row

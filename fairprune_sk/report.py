@@ -44,6 +44,7 @@ from fairprune_sk.metrics import (
     noise_floor,
     notion_cells,
     overall_table,
+    positive_last,
     reduction_series,
     row_names,
 )
@@ -136,8 +137,8 @@ class FairnessReport:
         that lost more than five points of balanced accuracy. Gaps are no good news then.
     notes : tuple of str
         What to know before believing the numbers; the alarms come first.
-    positive_label : object
-        The label that counts as selected, ``classes_[1]``; None with more than two classes.
+    pos_label : object
+        The label that counts as selected; None with more than two classes.
     confidence_level : float
         Level of the intervals.
     n_rows : int
@@ -152,7 +153,7 @@ class FairnessReport:
     size: pd.Series
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
-    positive_label: Any
+    pos_label: Any
     confidence_level: float
     n_rows: int
 
@@ -193,7 +194,7 @@ class FairnessReport:
         if len(self.by_class):
             title += f", {len(self.by_class)} classes"
         else:
-            title += f", positive label {self.positive_label!r}"
+            title += f", positive label {self.pos_label!r}"
         if len(self.size):
             title += (
                 f"\nSparsity {self.size['sparsity']:.1%}: {self.size['n_nonzero']:,.0f} of "
@@ -314,6 +315,7 @@ def fairness_report(
     *,
     sensitive_features: Any,
     control_features: Any = None,
+    pos_label: Any = None,
     missing_sensitive: str = "error",
     sample_weight: Any = None,
     confidence_level: float = 0.95,
@@ -330,7 +332,7 @@ def fairness_report(
         Best rows that the estimator has not seen: on training rows the gaps are what it
         optimised.
     y : array-like of shape (n,)
-        True labels. Of two classes ``classes_[1]`` is the positive one; of more, each is
+        True labels. Of two classes ``pos_label`` is the positive one; of more, each is
         positive in turn against the rest.
     sensitive_features : Series, DataFrame, ndarray, list or dict of arrays
         Series and DataFrames of pandas or polars. Several columns stand for their
@@ -339,6 +341,9 @@ def fairness_report(
         Groups are compared only within strata, the rows with equal control features (applicants
         of one job, patients of one hospital); a gap is the largest of any stratum. Several
         columns stand for their intersections.
+    pos_label : label, optional
+        Of two classes the one that counts as selected; by default the estimator's own
+        (``pos_label_``), or the second of ``classes_``.
     missing_sensitive : {"error", "group", "ignore"}
         What becomes of rows that lack a sensitive feature: an error; a value ``"missing"`` of
         its own; or no group, so that they count in the overall figures only.
@@ -406,7 +411,7 @@ def fairness_report(
             f"Got confidence_level={confidence_level!r}, but expected a number in (0, 1)."
         )
     transformers, model = unwrapped(estimator)
-    labels = _checked_classes(model, y)
+    labels = positive_last(_checked_classes(model, y), model, pos_label)
 
     for transformer in transformers:
         X = transformer.transform(X)
@@ -499,7 +504,7 @@ def fairness_report(
         size=size,
         alarms=tuple(alarms),
         notes=tuple(notes),
-        positive_label=labels[1] if len(labels) == 2 else None,
+        pos_label=labels[1] if len(labels) == 2 else None,
         confidence_level=confidence_level,
         n_rows=n_rows,
     )

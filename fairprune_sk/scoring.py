@@ -23,7 +23,15 @@ from sklearn.utils.validation import _check_sample_weight
 from fairprune_sk.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.exceptions import ConstraintNotMetWarning
 from fairprune_sk.groups import counted, group_codes, group_name, sensitive_frame
-from fairprune_sk.metrics import Rows, gaps_by_class, largest_gap, notion_cells, notion_of
+from fairprune_sk.metrics import (
+    Rows,
+    gaps_by_class,
+    largest_gap,
+    notion_cells,
+    notion_of,
+    positive_last,
+)
+from fairprune_sk.report import unwrapped
 
 # 0.8 - 0.6 is a hair above 0.2 in floating point, and yet within a limit of 0.2.
 _ROUNDING = 1e-9
@@ -63,6 +71,7 @@ class FairnessScorer(BaseEstimator):
     gap_method: str = "between_groups"
     comparison: str = "difference"
     greater_is_better: bool | None = None
+    pos_label: Any = None
     sensitive_features: str | list | Callable[[Any], Any] | None = None
     control_features: str | list | Callable[[Any], Any] | None = None
     missing_sensitive: str = "error"
@@ -73,6 +82,7 @@ class FairnessScorer(BaseEstimator):
         "gap_method": [StrOptions({"between_groups", "to_overall"})],
         "comparison": [StrOptions({"difference", "ratio"})],
         "greater_is_better": ["boolean", None],
+        "pos_label": [str, Real, "boolean", None],
         "sensitive_features": [str, list, callable, None],
         "control_features": [str, list, callable, None],
         "missing_sensitive": [StrOptions({"error", "ignore", "group"})],
@@ -133,6 +143,7 @@ class FairnessScorer(BaseEstimator):
         classes = np.asarray(classes).tolist()
         if len(classes) < 2:
             raise ValueError(f"Got classes {classes}, but expected at least two.")
+        classes = positive_last(classes, unwrapped(estimator)[1], self.pos_label)
         y_true = _label_codes(y, classes)
         rows = Rows(
             y_true,
@@ -264,6 +275,7 @@ def make_fairness_scorer(
     gap_method: str = "between_groups",
     comparison: str = "difference",
     greater_is_better: bool | None = None,
+    pos_label: Any = None,
     sensitive_features: str | list | Callable[[Any], Any] | None = None,
     control_features: str | list | Callable[[Any], Any] | None = None,
     missing_sensitive: str = "error",
@@ -278,7 +290,7 @@ def make_fairness_scorer(
         "error_rate_parity"; or an object of ``fairprune_sk.constraints``, or of a class of your
         own; or a metric of ``fairlearn.metrics``, called as ``metric(y_true, y_pred,
         sensitive_features=...)``, and with ``sample_weight`` where there are weights.
-        ``classes_[1]`` is the positive class, a metric's label 1; of more than two classes each
+        ``pos_label`` is the positive class, a metric's label 1; of more than two classes each
         is positive in turn, and the largest gap counts.
     tolerance : float in [0, 1] or None, default=None
         ``None`` scores minus the gap. A number scores accuracy where the gap is within it, and
@@ -292,6 +304,9 @@ def make_fairness_scorer(
         For a metric, and needed there. False: the metric is the gap, as fairlearn's
         ``*_difference``. True: 1 - metric is the gap, as of its ``*_ratio``; with
         ``demographic_parity_ratio`` and ``tolerance=0.2``, the four-fifths rule again.
+    pos_label : label or None, default=None
+        Of two classes the one that counts as selected; by default the estimator's own
+        (``pos_label_``, as FairPruner has it), or the second of ``classes_``.
     sensitive_features : str, list or callable, default=None
         Column of X, several columns, or a function of X. ``None`` expects them with each call:
         by metadata routing, or as a keyword.
@@ -369,6 +384,7 @@ def make_fairness_scorer(
         gap_method=gap_method,
         comparison=comparison,
         greater_is_better=greater_is_better,
+        pos_label=pos_label,
         sensitive_features=sensitive_features,
         control_features=control_features,
         missing_sensitive=missing_sensitive,

@@ -151,16 +151,16 @@ def test_false_positive_rates_of_several_classes_are_nearly_exact():
     assert np.mean(floors) == pytest.approx(np.mean(gaps), rel=0.1)
 
 
-def test_labels_of_any_kind_with_a_positive_label(predictions):
+def test_labels_of_any_kind_with_a_pos_label(predictions):
     y_true, y_pred, group, _ = predictions
     positive = [(y == "good").astype(int) for y in (y_true, y_pred)]
     for notion in NOTIONS[:4]:
         floor = noise_floor(
-            y_true, y_pred, sensitive_features=group, constraint=notion, positive_label="good"
+            y_true, y_pred, sensitive_features=group, constraint=notion, pos_label="good"
         )
         assert floor == noise_floor(*positive, sensitive_features=group, constraint=notion)
     words = [np.where(p, "yes", "no") for p in positive]
-    floor = noise_floor(*words, sensitive_features=group, positive_label="yes")
+    floor = noise_floor(*words, sensitive_features=group, pos_label="yes")
     assert floor == noise_floor(*positive, sensitive_features=group)
 
 

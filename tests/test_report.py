@@ -395,14 +395,14 @@ POSITIVE = {"pos_label": True}
 
 def test_two_classes_have_no_table_by_class(report):
     assert report.by_class.empty
-    assert report.positive_label == "yes"
+    assert report.pos_label == "yes"
 
 
 def test_three_classes_of_numbers_in_any_order(data, grades, three):
     X, _, race = data
     numbers = pd.Series(grades).map({"bad": 1, "fair": 2, "good": 3})
     report = fairness_report(ThreeClasses().fit(X, numbers), X, numbers, sensitive_features=race)
-    assert report.positive_label is None
+    assert report.pos_label is None
     assert list(report.by_class.index) == [1, 2, 3]
     pd.testing.assert_frame_equal(report.differences, three.differences)
     assert report.overall.loc[("true_positive_rate", 2), "pruned"] == pytest.approx(
@@ -630,7 +630,7 @@ def test_noise_floor_takes_signed_labels_and_is_reproducible(data):
         ([0, 1], [0, 1], {"constraint": "gini"}, "Got constraint='gini', but expected one of"),
         ([0, 1], [0, 1, 1], {}, "Got y_pred with 3 rows, but y_true has 2 rows"),
         ([0, 2], [0, 2], {}, "but expected 0 and 1, or -1 and 1"),
-        ([0, 1], [0, 1], {"positive_label": 2}, "Got positive_label=2, but expected one of"),
+        ([0, 1], [0, 1], {"pos_label": 2}, "Got pos_label=2, but expected one of"),
         (["a", "b"], ["a", "b"], {}, "but expected 0 and 1, or -1 and 1"),
     ],
 )

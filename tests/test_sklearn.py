@@ -119,6 +119,7 @@ BAD_VALUES = {
     "gap_method": "max",
     "min_group_count": 0,
     "missing_sensitive": "drop",
+    "pos_label": [1],
     "class_weight": "even",
     "granularity": "block",
     "solver": "adam",
