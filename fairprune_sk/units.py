@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from fairprune_sk.calls import evaluating, forward, main_output
+from fairprune_sk.calls import evaluating, forward, main_output, watching
 
 # Layers whose output at one unit depends on all units that they read: without one of them, the
 # others change. Units that end in such a layer stay.
@@ -239,15 +240,9 @@ def find_units(module: nn.Module, X: Any) -> Units:
 
 def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
     """Layers that are called once, with parameters of their own: a cut suits their one use."""
-    calls: dict[nn.Module, int] = {}
-    handles = [
-        layer.register_forward_pre_hook(lambda m, args: calls.__setitem__(m, calls.get(m, 0) + 1))
-        for layer in module.modules()
-    ]
-    with evaluating(module):
+    calls = Counter[nn.Module]()
+    with evaluating(module), watching(module.modules(), lambda m, args: calls.update([m])):
         forward(module, X)
-    for handle in handles:
-        handle.remove()
     owners: dict[int, int] = {}
     for layer in module.modules():
         for parameter in layer.parameters(recurse=False):
@@ -255,7 +250,7 @@ def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
     return {
         layer
         for layer in module.modules()
-        if calls.get(layer) == 1
+        if calls[layer] == 1
         and all(owners[id(parameter)] == 1 for parameter in layer.parameters(recurse=False))
     }
 
@@ -282,18 +277,18 @@ class _Joined:
 def _groups(module: nn.Module, X: Any) -> list[Any]:
     """Coupled channels of each layer, from Torch-Pruning."""
     entered: list[str] = []
-    handles = [
-        child.register_forward_pre_hook(lambda m, args, name=name: entered.append(name))
-        for name, child in module.named_modules()
-        if name
-    ]
+    names = {child: name for name, child in module.named_modules() if name}
     wanted = {name: p.requires_grad for name, p in module.named_parameters()}
     training = module.training
     module.eval()
     try:
         for parameter in module.parameters():
             parameter.requires_grad_(True)  # the trace follows gradients
-        with warnings.catch_warnings(), torch.enable_grad():
+        with (
+            warnings.catch_warnings(),
+            torch.enable_grad(),
+            watching(names, lambda child, args: entered.append(names[child])),
+        ):
             warnings.simplefilter("ignore")
             graph = tp.DependencyGraph().build_dependency(module, example_inputs=X, verbose=False)
             return list(graph.get_all_groups(root_module_types=(_ConvNd, nn.Linear)))
@@ -304,8 +299,6 @@ def _groups(module: nn.Module, X: Any) -> list[Any]:
             f"{layer} ({type(error).__name__}: {error}). Use granularity='unstructured'."
         ) from error
     finally:
-        for handle in handles:
-            handle.remove()
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(wanted[name])
         module.train(training)
@@ -367,20 +360,17 @@ def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
     an embedding where each of its inputs follows one dimension; further on, they follow many.
     """
     embeddings = _embeddings(module)
-    readers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear)}
+    readers = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
     if not embeddings or not readers:
         return
     own = dict(copy.deepcopy(module).eval().named_modules())
     net = own[""]
-    seen: dict[str, Tensor] = {}
-    for name in readers:
-        own[name].register_forward_pre_hook(
-            lambda m, args, name=name: seen.__setitem__(name, args[0].detach().clone())
-        )
+    names = {own[name]: name for name in readers}
 
     def inputs() -> dict[str, Tensor]:
-        seen.clear()
-        forward(net, X)
+        seen: dict[str, Tensor] = {}
+        with watching(names, lambda m, args: seen.update({names[m]: args[0].detach().clone()})):
+            forward(net, X)
         return {n: v.reshape(-1, v.shape[-1]) for n, v in seen.items() if v.ndim >= 2}
 
     with torch.no_grad():
