@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
+from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -208,7 +209,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
     # What attention does to channels is known here, and guessed at by a trace.
     inner = {(f"{name}.{part}", _WRITES) for name in heads for part in "qkv"}
     inner |= {(f"{name}.o", _READS) for name in heads}
-    joined = _Joined()
+    joined = DisjointSet()  # of (layer, side, channel)
     fixed: list[tuple[Any, ...]] = []
     groups = _groups(module, X)  # says what is wrong with a forward that fails
     once = _used_once(module, X)
@@ -226,7 +227,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
             if root in inner or side in inner:
                 continue
             for channel, r in zip(item.idxs, item.root_idxs, strict=True):
-                joined.join((*root, int(r)), (*side, int(channel)))
+                _join(joined, (*root, int(r)), (*side, int(channel)))
                 if isinstance(layer, _MIXING) or layer not in once:
                     fixed.append((*side, int(channel)))
     for name, layer in heads.items():
@@ -255,23 +256,11 @@ def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
     }
 
 
-class _Joined:
-    """Channels that belong together: disjoint sets of (layer, side, channel)."""
-
-    def __init__(self) -> None:
-        self.parent: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-
-    def find(self, channel: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.parent.setdefault(channel, channel)
-        while self.parent[channel] != channel:
-            self.parent[channel] = self.parent[self.parent[channel]]
-            channel = self.parent[channel]
-        return channel
-
-    def join(self, a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
-        a, b = self.find(a), self.find(b)
-        if a != b:
-            self.parent[b] = a
+def _join(joined: DisjointSet, a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
+    """Note that two channels belong together."""
+    joined.add(a)
+    joined.add(b)
+    joined.merge(a, b)
 
 
 def _groups(module: nn.Module, X: Any) -> list[Any]:
@@ -319,20 +308,20 @@ def _has_heads(module: nn.Module) -> bool:
     return hasattr(module, "d_head") and all(hasattr(module, name) for name in "qkvo")
 
 
-def _join_heads(joined: _Joined, name: str, layer: Any) -> None:
+def _join_heads(joined: DisjointSet, name: str, layer: Any) -> None:
     """All channels of a head belong together, in its three inputs and its output."""
     for channel in range(layer.q.out_features):
         root = (f"{name}.q", _WRITES, channel // layer.d_head * layer.d_head)
         for part in "qkv":
-            joined.join(root, (f"{name}.{part}", _WRITES, channel))
-        joined.join(root, (f"{name}.o", _READS, channel))
+            _join(joined, root, (f"{name}.{part}", _WRITES, channel))
+        _join(joined, root, (f"{name}.o", _READS, channel))
 
 
-def _join_positions(joined: _Joined, name: str, layer: _ConvNd) -> None:
+def _join_positions(joined: DisjointSet, name: str, layer: _ConvNd) -> None:
     """Join the channels at one place in all groups of a convolution: groups stay of one size."""
     for side, n in ((_WRITES, layer.out_channels), (_READS, layer.in_channels)):
         for channel in range(n):
-            joined.join((name, side, channel % (n // layer.groups)), (name, side, channel))
+            _join(joined, (name, side, channel % (n // layer.groups)), (name, side, channel))
 
 
 def _embeddings(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -352,7 +341,7 @@ def _embeddings(module: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
+def _join_embeddings(joined: DisjointSet, module: nn.Module, X: Any) -> None:
     """Join each dimension of an embedding with the channels of the linear layers that read it.
 
     A trace starts at layers, and takes a flattened axis for channels first. So this is tried
@@ -389,15 +378,15 @@ def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
                 if not changed.any(1).all() or (changed.sum(0) > 1).any():
                     continue
                 for j, channel in changed.nonzero().tolist():
-                    joined.join((name, _WRITES, j), (reader, _READS, channel))
+                    _join(joined, (name, _WRITES, j), (reader, _READS, channel))
 
 
-def _join_parts(joined: _Joined, root: tuple[str, str], sizes: list[int], item: Any) -> None:
+def _join_parts(joined: DisjointSet, root: tuple[str, str], sizes: list[int], item: Any) -> None:
     """Join the channels at one place in all parts of a split: parts stay of one size."""
     if len(set(sizes)) == 1:
         for channel, r in zip(item.idxs, item.root_idxs, strict=True):
             first = item.root_idxs[item.idxs.index(channel % sizes[0])]
-            joined.join((*root, int(first)), (*root, int(r)))
+            _join(joined, (*root, int(first)), (*root, int(r)))
 
 
 def _tried(units: Units, module: nn.Module, X: Any) -> Units:
@@ -425,12 +414,12 @@ def _tried(units: Units, module: nn.Module, X: Any) -> Units:
     return units if all(right) else units.only(torch.tensor(right)[units.layer_of_unit.cpu()])
 
 
-def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) -> Units:
+def _numbered(joined: DisjointSet, fixed: list[tuple[Any, ...]], module: nn.Module) -> Units:
     """Give each set of channels that can be cut its number."""
     members: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    for channel in joined.parent:
-        members.setdefault(joined.find(channel), []).append(channel)
-    stays = {joined.find(channel) for channel in fixed}
+    for channel in joined:
+        members.setdefault(joined[channel], []).append(channel)
+    stays = {joined[channel] for channel in fixed if channel in joined}
     layers, embeddings = dict(module.named_modules()), _embeddings(module)
     sets = [
         channels
