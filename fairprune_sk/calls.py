@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,26 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, training in modes.items():
             layer.training = training
+
+
+@contextmanager
+def watching(
+    layers: Iterable[nn.Module], note: Callable[[nn.Module, tuple[Any, ...]], None]
+) -> Iterator[None]:
+    """Tell of every call of some layers for a while: the way to see inside any network.
+
+    Parameters
+    ----------
+    layers : iterable of nn.Module
+    note : callable
+        Told the layer and its positional arguments, before the layer is called.
+    """
+    handles = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def main_output(output: Any) -> Any:

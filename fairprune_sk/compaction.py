@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairprune_sk.calls import forward, main_output
+from fairprune_sk.calls import forward, main_output, watching
 from fairprune_sk.units import Units, cut, find_units
 
 
@@ -159,15 +159,8 @@ def _fold_constants(network: nn.Module, units: Units, X: Any) -> None:
 def _inputs(network: nn.Module, layers: list[Any], X: Any) -> list[Tensor]:
     """Value of each input channel of some layers, at one place of one row."""
     seen: dict[nn.Module, Tensor] = {}
-    handles = [
-        layer.register_forward_pre_hook(lambda m, args: seen.__setitem__(m, args[0]))
-        for layer in layers
-    ]
-    try:
+    with watching(layers, lambda layer, args: seen.update({layer: args[0]})):
         forward(network, X)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [
         seen[layer].reshape(-1, layer.in_features)[0]
         if isinstance(layer, nn.Linear)
@@ -201,16 +194,11 @@ def read_columns(network: nn.Module, X: Tensor) -> Tensor:
         first = next(layer for layer in network.modules() if isinstance(layer, nn.Linear))
         read[encoding.columns[first.weight.any(dim=0)].cpu()] = True
         return read
-    readers: list[nn.Linear] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda m, args: readers.append(m) if args[0] is X else None)
-        for layer in network.modules()
-        if isinstance(layer, nn.Linear)
-    ]
+    readers: list[Any] = []
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     with torch.no_grad():
-        expected = main_output(network(X))
-        for handle in handles:
-            handle.remove()
+        with watching(linear, lambda m, args: readers.append(m) if args[0] is X else None):
+            expected = main_output(network(X))
         if not readers:
             return ~read
         for layer in readers:

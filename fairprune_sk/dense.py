@@ -25,7 +25,7 @@ from fairprune_sk.calls import main_output, plain
 from fairprune_sk.outputs import class_logits, gives_probabilities, logits
 from fairprune_sk.resident import ResidentIterator, ResidentTable
 from fairprune_sk.task import Task
-from fairprune_sk.training import BinaryNet, MulticlassNet, train, weighted_loss
+from fairprune_sk.training import BinaryNet, MulticlassNet, train, weighing
 from fairprune_sk.user_networks import n_outputs
 
 
@@ -236,6 +236,7 @@ def objective_loss(
     own.__dict__["history_"] = History()
     own.history.new_epoch()
     own.history.new_batch()
+    own = weighing(own)
     binary = isinstance(net, NeuralNetBinaryClassifier)
 
     def loss(output: Any, batch: Batch) -> Tensor:
@@ -244,8 +245,7 @@ def objective_loss(
             flat = main_output(output).reshape(-1)
             output = (flat, *output[1:]) if isinstance(output, tuple) else flat
             y = y.to(flat.dtype)
-        if batch.weight is not None:
-            return weighted_loss(own, own.get_loss, output, y, batch.weight, training=True)
+        own.batch_weight = batch.weight
         return own.get_loss(output, y, training=True)
 
     return loss

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from fairprune_sk.calls import forward
+from fairprune_sk.calls import forward, watching
 
 # A form that is a little faster in one measurement may be slower in the next.
 _WORTH_IT = 1.1
@@ -73,21 +73,16 @@ def fastest_form(network: nn.Module, X: Any, *, seconds: float = 0.05) -> nn.Mod
     True
     """
     fast = copy.deepcopy(network).eval()
-    inputs: dict[str, Tensor] = {}
+    inputs: dict[nn.Module, Tensor] = {}
     layers = {name: m for name, m in fast.named_modules() if isinstance(m, nn.Linear)}
-    handles = [
-        layer.register_forward_pre_hook(lambda m, args, name=name: inputs.update({name: args[0]}))
-        for name, layer in layers.items()
-    ]
     with torch.no_grad():
-        forward(fast, X)
-        for handle in handles:
-            handle.remove()
+        with watching(layers.values(), lambda layer, args: inputs.update({layer: args[0]})):
+            forward(fast, X)
         for name, layer in layers.items():
-            if name not in inputs or inputs[name].ndim != 2:
+            if layer not in inputs or inputs[layer].ndim != 2:
                 continue
             sparse = SparseLinear(layer)
-            gain = _time(layer, inputs[name], seconds) / _time(sparse, inputs[name], seconds)
+            gain = _time(layer, inputs[layer], seconds) / _time(sparse, inputs[layer], seconds)
             if gain >= _WORTH_IT:
                 parent = fast.get_submodule(name.rpartition(".")[0])
                 setattr(parent, name.rpartition(".")[2], sparse)

@@ -10,7 +10,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from fairprune_sk.batch import Batch, on_device, take
-from fairprune_sk.calls import evaluating, forward, main_output, plain
+from fairprune_sk.calls import evaluating, forward, main_output, plain, watching
 from fairprune_sk.resident import ResidentIterator, ResidentTable
 
 # A few rows go through other kernels (a single one is a matrix times a vector), with other
@@ -135,16 +135,7 @@ def last_hidden(module: nn.Module, X: Any) -> Tensor:
             "inputs of the last one."
         )
     seen: list[Tensor] = []
-    # Hooks for the time of this one call: the only way to see an inner value of any module.
-    handles = [
-        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        for layer in module.modules()
-        if isinstance(layer, nn.Linear)
-    ]
-    try:
-        with torch.no_grad():
-            forward(module, X)
-    finally:
-        for handle in handles:
-            handle.remove()
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    with torch.no_grad(), watching(linear, lambda layer, args: seen.append(args[0])):
+        forward(module, X)
     return seen[-1].flatten(start_dim=1)

@@ -7,7 +7,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -109,8 +109,12 @@ class WeightedDataset(Dataset):
         return X, (y, self.sample_weight[index])
 
 
-class _WeightedLoss(NeuralNet):
-    """What a net of any class needs to weigh the rows in its own loss."""
+class _Weighing(NeuralNet):
+    """What a net of any class needs to weigh the rows in its own loss; see :func:`weighing`."""
+
+    # Beside the net's attributes, so that a pickle of the net does not hold a batch's weights.
+    __slots__ = ("batch_weight",)
+    batch_weight: Tensor | None
 
     def run_single_epoch(self, iterator: Any, *args: Any, **kwargs: Any) -> Any:
         if iterator is not None:
@@ -121,61 +125,61 @@ class _WeightedLoss(NeuralNet):
         # Callbacks see plain (X, y) batches, as if there were no weights.
         for X, y in iterator:
             # A validation set of the user's own, from predefined_split, has no weights.
-            y, self._batch_weight = y if isinstance(y, (tuple, list)) else (y, None)
+            y, self.batch_weight = y if isinstance(y, (tuple, list)) else (y, None)
             yield X, y
 
     def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> Tensor:
-        if self._batch_weight is None:
+        if self.batch_weight is None:
             return super().get_loss(y_pred, y_true, *args, **kwargs)
-        return weighted_loss(self, super().get_loss, y_pred, y_true, self._batch_weight, **kwargs)
+        criterion: Any = plain(self.criterion_)
+        reduction, criterion.reduction = criterion.reduction, "none"
+        try:
+            losses = super().get_loss(y_pred, y_true, *args, **kwargs)
+        finally:
+            criterion.reduction = reduction
+        return _weighted_mean(losses, y_true, self.batch_weight, criterion, type(self).__name__)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # What is pickled or copied meanwhile, as by a Checkpoint, is a net of its own class.
+        # What is pickled or copied, as by a Checkpoint, is a net of its own class.
         return object.__new__, (type(self).__bases__[1],), self.__getstate__()
 
 
-def weighted_loss(
-    net: NeuralNet, get_loss: Any, y_pred: Any, y_true: Tensor, weight: Tensor, **kwargs: Any
-) -> Tensor:
-    """Loss of a net's own criterion with weighted rows.
+def weighing(net: NeuralNet) -> Any:
+    """Look at a net as one that weighs the rows in its own loss.
 
     Parameters
     ----------
     net : NeuralNet
         With a criterion that has a ``reduction``.
-    get_loss : callable
-        The net's own ``get_loss``.
-    y_pred, y_true
-        As for ``get_loss``.
-    weight : Tensor of shape (n,)
-        With a mean of 1 over the table.
-    **kwargs
-        For ``get_loss``.
 
     Returns
     -------
-    Tensor of shape ()
-
-    Raises
-    ------
-    ValueError
-        If ``get_loss`` does not give the loss of each row.
+    NeuralNet
+        Of a subclass of the net's class, with the very attributes of the net: training it trains
+        the net. It reads batches of (X, (y, weight)), as a :class:`WeightedDataset` gives them;
+        in between, its ``batch_weight``, a tensor of shape (n,) or None, weighs ``get_loss``,
+        which raises ValueError where the net's own does not give the loss of each row.
     """
-    criterion: Any = plain(net.criterion_)
-    reduction, criterion.reduction = criterion.reduction, "none"
-    try:
-        losses = get_loss(y_pred, y_true, **kwargs)
-    finally:
-        criterion.reduction = reduction
+    own = type(net)
+    view = object.__new__(type(own.__name__, (_Weighing, own), {}))
+    object.__setattr__(view, "__dict__", net.__dict__)
+    view.batch_weight = None
+    return view
+
+
+def _weighted_mean(
+    losses: Tensor, y_true: Tensor, weight: Tensor, criterion: nn.Module, net: str
+) -> Tensor:
+    """Reduce the losses of weighted rows as a criterion reduces those of plain rows."""
     if losses.shape[:1] != weight.shape:
         raise ValueError(
-            f"Got sample_weight or class_weight with a {type(net).__name__} whose loss has shape "
+            f"Got sample_weight or class_weight with a {net} whose loss has shape "
             f"{tuple(losses.shape)} for {len(weight)} rows, but weights need the loss of each "
             "row: let get_loss leave the reduction to the criterion, or leave the weights out."
         )
     weight = weight.to(losses)
     weighted = (losses.flatten(start_dim=1).mean(1) if losses.ndim > 1 else losses) * weight
-    if reduction == "sum":
+    if criterion.reduction == "sum":
         return weighted.sum()
     class_weight = getattr(criterion, "weight", None)
     if isinstance(criterion, (nn.NLLLoss, nn.CrossEntropyLoss)) and class_weight is not None:
@@ -183,18 +187,6 @@ def weighted_loss(
         total = (class_weight[y_true.to(class_weight.device)] * weight).sum()
         return weighted.sum() / total.clamp_min(torch.finfo(weight.dtype).tiny)
     return weighted.mean()
-
-
-@contextmanager
-def _weighted(net: NeuralNet) -> Iterator[None]:
-    """Make a net weigh its rows for a while; its class is its own again afterwards."""
-    own = type(net)
-    net.__class__ = type(own.__name__, (_WeightedLoss, own), {})
-    try:
-        yield
-    finally:
-        net.__class__ = own
-        net.__dict__.pop("_batch_weight", None)
 
 
 def train(
@@ -227,15 +219,15 @@ def train(
         The same net, trained.
     """
     net.initialize()
-    data = X
+    data, trained = X, net
     if sample_weight is not None:
-        data = WeightedDataset(net.get_dataset(X, y), sample_weight)
+        data, trained = WeightedDataset(net.get_dataset(X, y), sample_weight), weighing(net)
     if callback is not None:
         net.callbacks_.append(("of_the_fit", callback))
     net.notify("on_train_begin", X=X, y=y)
-    with _interrupts() as interrupts, nullcontext() if sample_weight is None else _weighted(net):
+    with _interrupts() as interrupts:
         try:
-            net.fit_loop(data, y)
+            trained.fit_loop(data, y)
         except KeyboardInterrupt as stop:
             if interrupts or not _raised_by_callback(stop):
                 raise

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +19,12 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
+from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from fairprune_sk.calls import evaluating, forward, main_output
+from fairprune_sk.calls import evaluating, forward, main_output, watching
 
 # Layers whose output at one unit depends on all units that they read: without one of them, the
 # others change. Units that end in such a layer stay.
@@ -207,7 +209,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
     # What attention does to channels is known here, and guessed at by a trace.
     inner = {(f"{name}.{part}", _WRITES) for name in heads for part in "qkv"}
     inner |= {(f"{name}.o", _READS) for name in heads}
-    joined = _Joined()
+    joined = DisjointSet()  # of (layer, side, channel)
     fixed: list[tuple[Any, ...]] = []
     groups = _groups(module, X)  # says what is wrong with a forward that fails
     once = _used_once(module, X)
@@ -225,7 +227,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
             if root in inner or side in inner:
                 continue
             for channel, r in zip(item.idxs, item.root_idxs, strict=True):
-                joined.join((*root, int(r)), (*side, int(channel)))
+                _join(joined, (*root, int(r)), (*side, int(channel)))
                 if isinstance(layer, _MIXING) or layer not in once:
                     fixed.append((*side, int(channel)))
     for name, layer in heads.items():
@@ -239,15 +241,9 @@ def find_units(module: nn.Module, X: Any) -> Units:
 
 def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
     """Layers that are called once, with parameters of their own: a cut suits their one use."""
-    calls: dict[nn.Module, int] = {}
-    handles = [
-        layer.register_forward_pre_hook(lambda m, args: calls.__setitem__(m, calls.get(m, 0) + 1))
-        for layer in module.modules()
-    ]
-    with evaluating(module):
+    calls = Counter[nn.Module]()
+    with evaluating(module), watching(module.modules(), lambda m, args: calls.update([m])):
         forward(module, X)
-    for handle in handles:
-        handle.remove()
     owners: dict[int, int] = {}
     for layer in module.modules():
         for parameter in layer.parameters(recurse=False):
@@ -255,45 +251,33 @@ def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
     return {
         layer
         for layer in module.modules()
-        if calls.get(layer) == 1
+        if calls[layer] == 1
         and all(owners[id(parameter)] == 1 for parameter in layer.parameters(recurse=False))
     }
 
 
-class _Joined:
-    """Channels that belong together: disjoint sets of (layer, side, channel)."""
-
-    def __init__(self) -> None:
-        self.parent: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-
-    def find(self, channel: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.parent.setdefault(channel, channel)
-        while self.parent[channel] != channel:
-            self.parent[channel] = self.parent[self.parent[channel]]
-            channel = self.parent[channel]
-        return channel
-
-    def join(self, a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
-        a, b = self.find(a), self.find(b)
-        if a != b:
-            self.parent[b] = a
+def _join(joined: DisjointSet, a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
+    """Note that two channels belong together."""
+    joined.add(a)
+    joined.add(b)
+    joined.merge(a, b)
 
 
 def _groups(module: nn.Module, X: Any) -> list[Any]:
     """Coupled channels of each layer, from Torch-Pruning."""
     entered: list[str] = []
-    handles = [
-        child.register_forward_pre_hook(lambda m, args, name=name: entered.append(name))
-        for name, child in module.named_modules()
-        if name
-    ]
+    names = {child: name for name, child in module.named_modules() if name}
     wanted = {name: p.requires_grad for name, p in module.named_parameters()}
     training = module.training
     module.eval()
     try:
         for parameter in module.parameters():
             parameter.requires_grad_(True)  # the trace follows gradients
-        with warnings.catch_warnings(), torch.enable_grad():
+        with (
+            warnings.catch_warnings(),
+            torch.enable_grad(),
+            watching(names, lambda child, args: entered.append(names[child])),
+        ):
             warnings.simplefilter("ignore")
             graph = tp.DependencyGraph().build_dependency(module, example_inputs=X, verbose=False)
             return list(graph.get_all_groups(root_module_types=(_ConvNd, nn.Linear)))
@@ -304,8 +288,6 @@ def _groups(module: nn.Module, X: Any) -> list[Any]:
             f"{layer} ({type(error).__name__}: {error}). Use granularity='unstructured'."
         ) from error
     finally:
-        for handle in handles:
-            handle.remove()
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(wanted[name])
         module.train(training)
@@ -326,20 +308,20 @@ def _has_heads(module: nn.Module) -> bool:
     return hasattr(module, "d_head") and all(hasattr(module, name) for name in "qkvo")
 
 
-def _join_heads(joined: _Joined, name: str, layer: Any) -> None:
+def _join_heads(joined: DisjointSet, name: str, layer: Any) -> None:
     """All channels of a head belong together, in its three inputs and its output."""
     for channel in range(layer.q.out_features):
         root = (f"{name}.q", _WRITES, channel // layer.d_head * layer.d_head)
         for part in "qkv":
-            joined.join(root, (f"{name}.{part}", _WRITES, channel))
-        joined.join(root, (f"{name}.o", _READS, channel))
+            _join(joined, root, (f"{name}.{part}", _WRITES, channel))
+        _join(joined, root, (f"{name}.o", _READS, channel))
 
 
-def _join_positions(joined: _Joined, name: str, layer: _ConvNd) -> None:
+def _join_positions(joined: DisjointSet, name: str, layer: _ConvNd) -> None:
     """Join the channels at one place in all groups of a convolution: groups stay of one size."""
     for side, n in ((_WRITES, layer.out_channels), (_READS, layer.in_channels)):
         for channel in range(n):
-            joined.join((name, side, channel % (n // layer.groups)), (name, side, channel))
+            _join(joined, (name, side, channel % (n // layer.groups)), (name, side, channel))
 
 
 def _embeddings(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -359,7 +341,7 @@ def _embeddings(module: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
+def _join_embeddings(joined: DisjointSet, module: nn.Module, X: Any) -> None:
     """Join each dimension of an embedding with the channels of the linear layers that read it.
 
     A trace starts at layers, and takes a flattened axis for channels first. So this is tried
@@ -367,20 +349,17 @@ def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
     an embedding where each of its inputs follows one dimension; further on, they follow many.
     """
     embeddings = _embeddings(module)
-    readers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear)}
+    readers = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
     if not embeddings or not readers:
         return
     own = dict(copy.deepcopy(module).eval().named_modules())
     net = own[""]
-    seen: dict[str, Tensor] = {}
-    for name in readers:
-        own[name].register_forward_pre_hook(
-            lambda m, args, name=name: seen.__setitem__(name, args[0].detach().clone())
-        )
+    names = {own[name]: name for name in readers}
 
     def inputs() -> dict[str, Tensor]:
-        seen.clear()
-        forward(net, X)
+        seen: dict[str, Tensor] = {}
+        with watching(names, lambda m, args: seen.update({names[m]: args[0].detach().clone()})):
+            forward(net, X)
         return {n: v.reshape(-1, v.shape[-1]) for n, v in seen.items() if v.ndim >= 2}
 
     with torch.no_grad():
@@ -399,15 +378,15 @@ def _join_embeddings(joined: _Joined, module: nn.Module, X: Any) -> None:
                 if not changed.any(1).all() or (changed.sum(0) > 1).any():
                     continue
                 for j, channel in changed.nonzero().tolist():
-                    joined.join((name, _WRITES, j), (reader, _READS, channel))
+                    _join(joined, (name, _WRITES, j), (reader, _READS, channel))
 
 
-def _join_parts(joined: _Joined, root: tuple[str, str], sizes: list[int], item: Any) -> None:
+def _join_parts(joined: DisjointSet, root: tuple[str, str], sizes: list[int], item: Any) -> None:
     """Join the channels at one place in all parts of a split: parts stay of one size."""
     if len(set(sizes)) == 1:
         for channel, r in zip(item.idxs, item.root_idxs, strict=True):
             first = item.root_idxs[item.idxs.index(channel % sizes[0])]
-            joined.join((*root, int(first)), (*root, int(r)))
+            _join(joined, (*root, int(first)), (*root, int(r)))
 
 
 def _tried(units: Units, module: nn.Module, X: Any) -> Units:
@@ -435,12 +414,12 @@ def _tried(units: Units, module: nn.Module, X: Any) -> Units:
     return units if all(right) else units.only(torch.tensor(right)[units.layer_of_unit.cpu()])
 
 
-def _numbered(joined: _Joined, fixed: list[tuple[Any, ...]], module: nn.Module) -> Units:
+def _numbered(joined: DisjointSet, fixed: list[tuple[Any, ...]], module: nn.Module) -> Units:
     """Give each set of channels that can be cut its number."""
     members: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    for channel in joined.parent:
-        members.setdefault(joined.find(channel), []).append(channel)
-    stays = {joined.find(channel) for channel in fixed}
+    for channel in joined:
+        members.setdefault(joined[channel], []).append(channel)
+    stays = {joined[channel] for channel in fixed if channel in joined}
     layers, embeddings = dict(module.named_modules()), _embeddings(module)
     sets = [
         channels

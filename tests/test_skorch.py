@@ -377,6 +377,7 @@ def test_checkpoint_loads_the_best_epoch_and_that_is_pruned(numbers, tmp_path, w
     saved = torch.load(tmp_path / "dense" / "params.pt")
     net = pickle.loads((tmp_path / "dense" / "net.pkl").read_bytes())
     assert type(net) is NeuralNetBinaryClassifier and same_state(state_of(net), saved)
+    assert vars(net).keys() == vars(pruner.dense_estimator_).keys()  # no weights of a batch
     assert same_state(state_of(pruner.dense_estimator_), saved)
     module = Mlp()
     module.load_state_dict(saved)
