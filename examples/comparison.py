@@ -28,8 +28,8 @@ from fairprune_sk import BilevelSolver, FairPruner, benchmark
 from fairprune_sk.benchmarks import METHODS, Method
 from fairprune_sk.benchmarks.competitors import COMPETITORS, MatrixEncoder
 from fairprune_sk.benchmarks.landscape import along_the_line
-from fairprune_sk.importance import IMPORTANCES
-from fairprune_sk.tables import load_table
+from fairprune_sk.datasets.tables import load_table
+from fairprune_sk.masks.importance import IMPORTANCES
 
 TABLES = ["compas", "adult"]
 # The sensitive feature of the experiments that look at one only.

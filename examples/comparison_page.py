@@ -15,7 +15,7 @@ import pandas as pd
 
 from fairprune_sk.benchmarks import figures, statistics
 from fairprune_sk.benchmarks.statistics import CELL, DATA_SET
-from fairprune_sk.importance import IMPORTANCES
+from fairprune_sk.masks.importance import IMPORTANCES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "comparison"

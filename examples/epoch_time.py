@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from fairprune_sk import BilevelSolver, FairPruner
 from fairprune_sk.datasets import make_biased_classification
-from fairprune_sk.pruning import PruningNet
+from fairprune_sk.fitting.pruning import PruningNet
 
 BATCH_SIZE, LR, WEIGHT_DECAY = 2048, 1e-3, 2.0
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 from fairprune_sk import FairPruner
-from fairprune_sk.compaction import compact, reached_sparsity, shrink
-from fairprune_sk.granularity import Neuron, prunable_parameters
-from fairprune_sk.importance import lamp
-from fairprune_sk.vision import ResNet18
+from fairprune_sk.masks import Neuron, prunable_parameters
+from fairprune_sk.masks.compaction import compact, reached_sparsity, shrink
+from fairprune_sk.masks.importance import lamp
+from fairprune_sk.networks import ResNet18
 
 
 class Mlp(nn.Module):

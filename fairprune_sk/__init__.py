@@ -3,10 +3,10 @@
 from typing import Any
 
 from fairprune_sk._version import __version__
+from fairprune_sk.assessment.report import FairnessReport, fairness_report
+from fairprune_sk.assessment.scoring import make_fairness_scorer, sparsest_within
 from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, SmallGroupWarning
 from fairprune_sk.pruner import FairPruner, load
-from fairprune_sk.report import FairnessReport, fairness_report
-from fairprune_sk.scoring import make_fairness_scorer, sparsest_within
 from fairprune_sk.solvers import BilevelSolver
 
 __all__ = [

@@ -23,24 +23,21 @@ from skorch import NeuralNet
 from torch import nn
 from torch.export import ExportedProgram
 
-from fairprune_sk.batch import n_rows
-from fairprune_sk.callbacks import EpochTasks
-from fairprune_sk.constraints import CONSTRAINTS, Constraint
-from fairprune_sk.cost import CostReport, cost_report
-from fairprune_sk.dense import train_dense
-from fairprune_sk.export import to_onnx, to_torch_export
-from fairprune_sk.fitted import Fitted, fitted_of
-from fairprune_sk.granularity import GRANULARITIES, Granularity
-from fairprune_sk.onnx_graph import onnx_inputs
-from fairprune_sk.outcome_warnings import warn_about
-from fairprune_sk.persistence import read_fitted, write_fitted
-from fairprune_sk.pruning import prune
-from fairprune_sk.requirement import requirement_of
-from fairprune_sk.resident import table_of
-from fairprune_sk.solvers import SOLVERS, Solver
-from fairprune_sk.task import Given, settings_of, task_of
-from fairprune_sk.training import seeded
-from fairprune_sk.validation import (
+from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.export.onnx_graph import onnx_inputs
+from fairprune_sk.export.persistence import read_fitted, write_fitted
+from fairprune_sk.export.traced import to_onnx, to_torch_export
+from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint
+from fairprune_sk.fairness.requirement import requirement_of
+from fairprune_sk.fitting.callbacks import EpochTasks
+from fairprune_sk.fitting.dense import train_dense
+from fairprune_sk.fitting.fitted import Fitted, fitted_of
+from fairprune_sk.fitting.outcome_warnings import warn_about
+from fairprune_sk.fitting.pruning import prune
+from fairprune_sk.fitting.resident import table_of
+from fairprune_sk.fitting.task import Given, settings_of, task_of
+from fairprune_sk.fitting.training import seeded
+from fairprune_sk.fitting.validation import (
     SCHEMA,
     check_groups,
     check_labels,
@@ -48,6 +45,9 @@ from fairprune_sk.validation import (
     check_weight,
     check_X,
 )
+from fairprune_sk.masks.granularity import GRANULARITIES, Granularity
+from fairprune_sk.networks.batch import n_rows
+from fairprune_sk.solvers import SOLVERS, Solver
 
 
 class FairPruner(
@@ -84,7 +84,7 @@ class FairPruner(
         "equal_opportunity", "false_positive_rate_parity", "accuracy_parity",
         "error_rate_parity" or "degradation_parity" (what pruning takes from each group's
         accuracy). With more than two classes each class is held against the rest. An object of
-        :mod:`fairprune_sk.constraints` compares ratios instead of differences where it says
+        :mod:`fairprune_sk.fairness` compares ratios instead of differences where it says
         so: ``DemographicParity(comparison="ratio")``. A parity moment of
         ``fairlearn.reductions`` brings its own bound on each group against all rows, in place
         of ``tolerance`` and ``gap_method``. ``None`` for plain bi-level pruning.
@@ -116,7 +116,7 @@ class FairPruner(
         What goes together: single weights; neurons, filters and attention heads with all that
         is coupled to them, so that the network becomes physically smaller; or single weights
         with at most n in each m ("1:2", "2:4", "4:8"). Sparsity counts weights for all of them.
-        Objects of :mod:`fairprune_sk.granularity` have a ``scope`` as well.
+        Objects of :mod:`fairprune_sk.masks` have a ``scope`` as well.
     solver : str or Solver, default="bilevel"
         The pruning algorithm: "bilevel", or one of the baselines of
         :mod:`fairprune_sk.solvers`: "magnitude", "lottery_ticket", "snip", "grasp", "fpgm",
@@ -544,7 +544,7 @@ class FairPruner(
             where the network takes no matrix.
         **options
             ``batch_sizes``, ``n_threads`` and ``min_run_time``: see
-            :func:`fairprune_sk.cost.cost_report`.
+            :func:`fairprune_sk.assessment.cost.cost_report`.
 
         Returns
         -------

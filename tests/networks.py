@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fairprune_sk.compaction import with_tensors
+from fairprune_sk.masks.compaction import with_tensors
 
 
 class TwoInputs(nn.Module):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from fairprune_sk.constraints import CONSTRAINTS
-from fairprune_sk.parity import Parity
-from fairprune_sk.requirement import Requirement
+from fairprune_sk.fairness.constraints import CONSTRAINTS
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.fairness.requirement import Requirement
 
 
 def parity_of(

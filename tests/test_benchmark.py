@@ -21,12 +21,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from fairprune_sk import FairPruner, dense
+from fairprune_sk import FairPruner
+from fairprune_sk.assessment.metrics import noise_floor
 from fairprune_sk.benchmarks import METHODS, Method, benchmark, runner
 from fairprune_sk.benchmarks.runner import COLUMNS, KEYS, KNOBS, MEASURED, method_of
 from fairprune_sk.datasets import make_biased_classification
-from fairprune_sk.metrics import noise_floor
-from fairprune_sk.tables import Table
+from fairprune_sk.datasets.tables import Table
+from fairprune_sk.fitting import dense
 
 
 class Mlp(nn.Module):

@@ -12,11 +12,11 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CONSTRAINTS, cell_codes, class_columns
-from fairprune_sk.granularity import Unstructured
-from fairprune_sk.objective import Enforcement, LagrangianTerm
+from fairprune_sk.fairness.constraints import CONSTRAINTS, cell_codes, class_columns
+from fairprune_sk.fairness.objective import Enforcement, LagrangianTerm
+from fairprune_sk.masks.compaction import reached_sparsity
+from fairprune_sk.masks.granularity import Unstructured
+from fairprune_sk.networks.batch import Batch
 from fairprune_sk.solvers import BilevelSolver, Problem
 from fairprune_sk.solvers.bilevel import mask_gradient
 

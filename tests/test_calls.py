@@ -7,8 +7,8 @@ import torch
 from networks import convolutions
 from torch import nn
 
-from fairprune_sk.calls import watching
-from fairprune_sk.compaction import read_columns
+from fairprune_sk.masks.compaction import read_columns
+from fairprune_sk.networks.calls import watching
 
 
 def test_watching_tells_of_the_calls_in_their_order_and_of_none_afterwards():

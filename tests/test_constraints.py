@@ -11,8 +11,8 @@ from fairlearn.reductions import UtilityParity
 from parities import parity_of
 from sklearn.metrics import accuracy_score, zero_one_loss
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import (
+from fairprune_sk.assessment.metrics import fairness_gap
+from fairprune_sk.fairness.constraints import (
     CONSTRAINTS,
     OUTSIDE,
     CellSums,
@@ -25,8 +25,8 @@ from fairprune_sk.constraints import (
     rates,
     soft_outcome,
 )
-from fairprune_sk.metrics import fairness_gap
-from fairprune_sk.requirement import MOMENTS
+from fairprune_sk.fairness.requirement import MOMENTS
+from fairprune_sk.networks.batch import Batch
 
 RATES = {
     "demographic_parity": [flm.selection_rate],

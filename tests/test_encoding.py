@@ -11,8 +11,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, RobustScaler
 
-from fairprune_sk.encoding import MAX_BINS, TableEncoder, tree_bins
-from fairprune_sk.modules import ColumnEncoding, TabularNetwork
+from fairprune_sk.networks.default import ColumnEncoding, TabularNetwork
+from fairprune_sk.networks.encoding import MAX_BINS, TableEncoder, tree_bins
 
 
 def test_encoding_equals_rtdl_within_the_bins():

@@ -16,9 +16,9 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from fairprune_sk import FairPruner
-from fairprune_sk.export import TOLERANCE
-from fairprune_sk.fitted import Fitted
-from fairprune_sk.transformer import TabularTransformer
+from fairprune_sk.export.traced import TOLERANCE
+from fairprune_sk.fitting.fitted import Fitted
+from fairprune_sk.networks.transformer import TabularTransformer
 
 # Networks of a few epochs on random labels may well predict one class.
 pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")

@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from fairprune_sk import ConstraintNotMetWarning, FairPruner, SmallGroupWarning
-from fairprune_sk.constraints import DemographicParity
+from fairprune_sk.fairness.constraints import DemographicParity
 
 
 class Mlp(nn.Module):

@@ -11,8 +11,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import prune
 
-from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.granularity import (
+from fairprune_sk.masks.compaction import reached_sparsity
+from fairprune_sk.masks.granularity import (
     Neuron,
     Pattern,
     PatternLayout,

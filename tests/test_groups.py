@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from fairprune_sk.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.fairness.groups import group_codes, group_name, sensitive_frame
 
 RACE = ["W", "B", None, "W"]
 

@@ -14,7 +14,7 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from fairprune_sk.images import ImageFiles, load_celeba, load_lfw
+from fairprune_sk.datasets.images import ImageFiles, load_celeba, load_lfw
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -413,7 +413,7 @@ def test_without_pillow(load, request, monkeypatch):
 def test_fairpruner_streams_images_in_both_phases(tmp_path, monkeypatch):
     """A fit and its predictions read batches from disk, and never the whole folder at once."""
     from fairprune_sk import FairPruner, fairness_report
-    from fairprune_sk.resident import StreamedTable
+    from fairprune_sk.fitting.resident import StreamedTable
 
     class Small(nn.Module):
         def __init__(self, n_outputs=1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fairprune_sk.importance import IMPORTANCES, lamp
+from fairprune_sk.masks.importance import IMPORTANCES, lamp
 
 
 @pytest.mark.parametrize("name", IMPORTANCES)

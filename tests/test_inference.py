@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairprune_sk.inference import SparseLinear, fastest_form, has_pattern, semi_structured
+from fairprune_sk.export.inference import SparseLinear, fastest_form, has_pattern, semi_structured
 
 
 def sparse_mlp(density, width=400):
@@ -46,7 +46,8 @@ def test_the_fastest_form_predicts_the_same_and_is_a_copy(n_rows):
 def test_a_form_that_is_not_faster_is_not_taken(monkeypatch):
     times = {SparseLinear: 1.0, nn.Linear: 1.05}  # a gain too small to be sure of
     monkeypatch.setattr(
-        "fairprune_sk.inference._time", lambda network, X, seconds: times.get(type(network), 1.0)
+        "fairprune_sk.export.inference._time",
+        lambda network, X, seconds: times.get(type(network), 1.0),
     )
     fast = fastest_form(sparse_mlp(0.1), torch.randn(4, 400))
     assert not any(isinstance(layer, SparseLinear) for layer in fast.modules())
@@ -59,7 +60,7 @@ def test_a_form_that_is_faster_is_taken(monkeypatch):
         inner = any(isinstance(layer, SparseLinear) for layer in network.modules())
         return times.get(type(network), 1.0 if inner else 2.0)
 
-    monkeypatch.setattr("fairprune_sk.inference._time", time)
+    monkeypatch.setattr("fairprune_sk.export.inference._time", time)
     fast = fastest_form(sparse_mlp(0.1), torch.randn(4, 400))
     assert sum(isinstance(layer, SparseLinear) for layer in fast.modules()) == 3
 

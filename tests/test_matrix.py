@@ -14,9 +14,9 @@ from torch import nn
 
 import fairprune_sk
 from fairprune_sk import FairPruner
-from fairprune_sk.outputs import logits
-from fairprune_sk.transformer import TabularTransformer
-from fairprune_sk.vision import MobileNetV2, ResNet10, ResNet18
+from fairprune_sk.fitting.outputs import logits
+from fairprune_sk.networks.transformer import TabularTransformer
+from fairprune_sk.networks.vision import MobileNetV2, ResNet10, ResNet18
 
 
 class Mlp(nn.Module):

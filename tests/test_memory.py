@@ -11,7 +11,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
-from fairprune_sk import BilevelSolver, FairPruner, dense
+from fairprune_sk import BilevelSolver, FairPruner
+from fairprune_sk.fitting import dense
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning"),
@@ -242,7 +243,7 @@ def test_a_training_that_fails_is_not_remembered(numbers, tmp_path, trainings, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("fairprune_sk.dense.train", interrupted)
+        patched.setattr("fairprune_sk.fitting.dense.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             quick(tmp_path).fit(X, y, sensitive_features=s)
     pruner = quick(tmp_path).fit(X, y, sensitive_features=s)

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from fairprune_sk import metrics
-from fairprune_sk.constraints import CONSTRAINTS, OUTSIDE, Constraint, DegradationParity
-from fairprune_sk.metrics import NOTIONS, fairness_gap, noise_floor
+from fairprune_sk.assessment import metrics
+from fairprune_sk.assessment.metrics import NOTIONS, fairness_gap, noise_floor
+from fairprune_sk.fairness.constraints import CONSTRAINTS, OUTSIDE, Constraint, DegradationParity
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import pytest
 import torch
 from parities import parity_of
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import CONSTRAINTS, cell_codes, class_columns
-from fairprune_sk.objective import (
+from fairprune_sk.fairness.constraints import CONSTRAINTS, cell_codes, class_columns
+from fairprune_sk.fairness.objective import (
     Enforcement,
     FairnessTerm,
     LagrangianTerm,
     augmented_lagrangian,
 )
+from fairprune_sk.networks.batch import Batch
 
 
 def test_derivative_is_the_shifted_multiplier():

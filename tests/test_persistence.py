@@ -23,9 +23,9 @@ from skorch.callbacks import EpochTimer
 from torch import nn
 
 from fairprune_sk import BilevelSolver, FairPruner, fairness_report, load
-from fairprune_sk.constraints import DemographicParity
-from fairprune_sk.granularity import GRANULARITIES
-from fairprune_sk.transformer import TabularTransformer
+from fairprune_sk.fairness.constraints import DemographicParity
+from fairprune_sk.masks.granularity import GRANULARITIES
+from fairprune_sk.networks.transformer import TabularTransformer
 
 # Networks of a few epochs on random labels may well predict one class.
 pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
@@ -503,7 +503,7 @@ def test_a_flipped_bit_is_found_or_does_not_matter(small, file, numbers):
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(file, small, monkeypatch, tmp_path):
-    monkeypatch.setattr("fairprune_sk.data.MAX_BYTES", 10_000)
+    monkeypatch.setattr("fairprune_sk.export.archive.MAX_BYTES", 10_000)
     with pytest.raises(ValueError, match="more than 10000 bytes"):
         load(file)
     with pytest.raises(ValueError, match="more than 10000 bytes"):

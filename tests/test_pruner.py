@@ -29,9 +29,9 @@ from fairprune_sk import (
     FairPruner,
     SmallGroupWarning,
 )
-from fairprune_sk.constraints import CONSTRAINTS, DemographicParity
-from fairprune_sk.granularity import Neuron
-from fairprune_sk.pruning import PruningNet
+from fairprune_sk.fairness.constraints import CONSTRAINTS, DemographicParity
+from fairprune_sk.fitting.pruning import PruningNet
+from fairprune_sk.masks.granularity import Neuron
 
 
 class Mlp(nn.Module):
@@ -501,8 +501,8 @@ def no_training(monkeypatch):
     def trained(*args, **kwargs):
         pytest.fail("bad input reached the training")
 
-    monkeypatch.setattr("fairprune_sk.dense.train", trained)
-    monkeypatch.setattr("fairprune_sk.pruning.train", trained)
+    monkeypatch.setattr("fairprune_sk.fitting.dense.train", trained)
+    monkeypatch.setattr("fairprune_sk.fitting.pruning.train", trained)
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from fairprune_sk.assessment.report import FairnessReport, fairness_report, noise_floor
 from fairprune_sk.benchmarks.competitors import Reduction
-from fairprune_sk.constraints import (
+from fairprune_sk.fairness.constraints import (
     OUTSIDE,
     Constraint,
     DegradationParity,
     DemographicParity,
     EqualOpportunity,
 )
-from fairprune_sk.report import FairnessReport, fairness_report, noise_floor
 
 GAP_FUNCTIONS = {
     "demographic_parity_difference": flm.demographic_parity_difference,

@@ -61,8 +61,8 @@ def no_training(monkeypatch):
     def trained(*args, **kwargs):
         pytest.fail("reached the training")
 
-    monkeypatch.setattr("fairprune_sk.dense.train", trained)
-    monkeypatch.setattr("fairprune_sk.pruning.train", trained)
+    monkeypatch.setattr("fairprune_sk.fitting.dense.train", trained)
+    monkeypatch.setattr("fairprune_sk.fitting.pruning.train", trained)
 
 
 class Mlp(nn.Module):

@@ -23,12 +23,12 @@ from torch.nn import functional as F
 
 import fairprune_sk
 from fairprune_sk import BilevelSolver, FairPruner
-from fairprune_sk.batch import Batch
-from fairprune_sk.compaction import reached_sparsity
-from fairprune_sk.constraints import CONSTRAINTS, cell_codes, class_columns
 from fairprune_sk.datasets import make_biased_classification
-from fairprune_sk.granularity import Neuron, Unstructured
-from fairprune_sk.objective import Enforcement, LagrangianTerm
+from fairprune_sk.fairness.constraints import CONSTRAINTS, cell_codes, class_columns
+from fairprune_sk.fairness.objective import Enforcement, LagrangianTerm
+from fairprune_sk.masks.compaction import reached_sparsity
+from fairprune_sk.masks.granularity import Neuron, Unstructured
+from fairprune_sk.networks.batch import Batch
 from fairprune_sk.solvers import (
     SOLVERS,
     BalancingAct,

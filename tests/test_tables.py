@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from sklearn.utils import Bunch
 
-from fairprune_sk.tables import (
+from fairprune_sk.datasets.tables import (
     FETCHED,
     TABLES,
     Table,

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from fairprune_sk import FairPruner
-from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import rates
-from fairprune_sk.dense import train_dense
-from fairprune_sk.fitted import Fitted, fitted_of
-from fairprune_sk.pruning import prune
-from fairprune_sk.resident import table_of
-from fairprune_sk.task import settings_of, task_of
-from fairprune_sk.training import seeded
+from fairprune_sk.fairness.constraints import rates
+from fairprune_sk.fitting.dense import train_dense
+from fairprune_sk.fitting.fitted import Fitted, fitted_of
+from fairprune_sk.fitting.pruning import prune
+from fairprune_sk.fitting.resident import table_of
+from fairprune_sk.fitting.task import settings_of, task_of
+from fairprune_sk.fitting.training import seeded
+from fairprune_sk.networks.batch import Batch
 
 CPU = torch.device("cpu")
 

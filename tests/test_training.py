@@ -13,9 +13,9 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.resident import ResidentIterator, ResidentTable
-from fairprune_sk.training import BinaryNet, seeded, train
+from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
+from fairprune_sk.fitting.training import BinaryNet, seeded, train
+from fairprune_sk.networks.batch import Batch
 
 
 def data(n=64):

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fairprune_sk import FairPruner
-from fairprune_sk.granularity import prunable_parameters
-from fairprune_sk.transformer import Attention, FeatureTokenizer, TabularTransformer
+from fairprune_sk.masks.granularity import prunable_parameters
+from fairprune_sk.networks.transformer import Attention, FeatureTokenizer, TabularTransformer
 
 N_FEATURES = 6
 

@@ -10,12 +10,12 @@ from networks import burnt
 from torch import nn
 from torch.nn import functional as F
 
-from fairprune_sk.compaction import shrink
-from fairprune_sk.granularity import prunable_parameters
-from fairprune_sk.modules import TabularNetwork
-from fairprune_sk.transformer import TabularTransformer
-from fairprune_sk.units import cut, find_units
-from fairprune_sk.vision import MobileNetV2, ResNet10, ResNet18
+from fairprune_sk.masks.compaction import shrink
+from fairprune_sk.masks.granularity import prunable_parameters
+from fairprune_sk.masks.units import cut, find_units
+from fairprune_sk.networks.default import TabularNetwork
+from fairprune_sk.networks.transformer import TabularTransformer
+from fairprune_sk.networks.vision import MobileNetV2, ResNet10, ResNet18
 
 
 class Net(nn.Module):

@@ -11,9 +11,9 @@ from torch import nn
 from torch.func import functional_call
 
 from fairprune_sk import FairPruner
-from fairprune_sk.granularity import prunable_parameters
-from fairprune_sk.user_networks import check_estimator
-from fairprune_sk.vision import MobileNetV2, ResNet, ResNet10, ResNet18
+from fairprune_sk.fitting.user_networks import check_estimator
+from fairprune_sk.masks.granularity import prunable_parameters
+from fairprune_sk.networks.vision import MobileNetV2, ResNet, ResNet10, ResNet18
 
 NETWORKS = [ResNet10, ResNet18, MobileNetV2]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from fairlearn.metrics import equalized_odds_difference
 from sklearn.metrics import accuracy_score, log_loss
 
-from fairprune_sk.outputs import logits
+from fairprune_sk.fitting.outputs import logits
 from fairprune_sk.pruner import FairPruner
 
 

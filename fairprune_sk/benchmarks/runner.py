@@ -24,14 +24,14 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
+from fairprune_sk.assessment.metrics import fairness_gap, noise_floor
+from fairprune_sk.assessment.report import unwrapped
 from fairprune_sk.benchmarks.competitors import COMPETITORS
 from fairprune_sk.benchmarks.store import ResultsFile
-from fairprune_sk.constraints import CONSTRAINTS
-from fairprune_sk.metrics import fairness_gap, noise_floor
+from fairprune_sk.datasets.tables import Table, load_table
+from fairprune_sk.fairness.constraints import CONSTRAINTS
 from fairprune_sk.pruner import FairPruner
-from fairprune_sk.report import unwrapped
 from fairprune_sk.solvers import Snip
-from fairprune_sk.tables import Table, load_table
 
 MEASURED = tuple(name for name, kind in CONSTRAINTS.items() if not kind.relative_to_dense)
 """Every constraint whose gap a dense classifier has as well."""
@@ -190,7 +190,7 @@ def benchmark(
         in ``predict`` if it says so with ``needs_sensitive_features``; a :class:`Method` tells
         otherwise.
     tables : list of str, path or Table
-        What :func:`~fairprune_sk.tables.load_table` takes.
+        What :func:`~fairprune_sk.datasets.tables.load_table` takes.
     sparsities, constraints, tolerances : list
         A tolerance of None is a penalty without a bound, for methods that have one.
     sensitive : dict, optional
@@ -217,7 +217,7 @@ def benchmark(
     DataFrame
         One row for each fit and each gap that is measured of it: the columns of :data:`KEYS`;
         on the test part ``accuracy``, ``balanced_accuracy``, ``selection_rate``, ``gap`` (as
-        :func:`~fairprune_sk.metrics.fairness_gap` measures it, like the other two), its
+        :func:`~fairprune_sk.assessment.metrics.fairness_gap` measures it, like the other two), its
         ``noise_floor``, ``majority_share`` (the accuracy of a constant), and, where there is one,
         ``dense_accuracy`` and ``dense_gap`` of the network before pruning; ``train_accuracy`` and
         ``train_gap``; ``reached_sparsity``, ``n_iter`` (training iterations of the pruning phase),
@@ -239,7 +239,7 @@ def benchmark(
     Examples
     --------
     >>> from fairprune_sk.benchmarks import benchmark
-    >>> from fairprune_sk.tables import Table
+    >>> from fairprune_sk.datasets.tables import Table
     >>> from fairprune_sk.datasets import make_biased_classification
     >>> X, y, s = make_biased_classification(600, random_state=0)
     >>> fits = benchmark(

@@ -5,7 +5,7 @@ of steps, the data and the choice of the best network at the end: what differs i
 papers say.
 """
 
-from fairprune_sk.objective import Enforcement
+from fairprune_sk.fairness.objective import Enforcement
 from fairprune_sk.solvers.balancing_act import BalancingAct
 from fairprune_sk.solvers.base import Problem, Solver, SolverState, Start
 from fairprune_sk.solvers.bilevel import BilevelSolver, Bip

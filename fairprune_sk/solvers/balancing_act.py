@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import Constraint, DegradationParity
-from fairprune_sk.granularity import Layout
-from fairprune_sk.objective import FairnessState, FairnessTerm, is_positive
-from fairprune_sk.parity import Parity
+from fairprune_sk.fairness.constraints import Constraint, DegradationParity
+from fairprune_sk.fairness.objective import FairnessState, FairnessTerm, is_positive
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.masks.granularity import Layout
+from fairprune_sk.networks.batch import Batch
 from fairprune_sk.solvers.base import Problem, SolverState, cubic_ramp, without_smallest
 from fairprune_sk.solvers.gradual import Gradual
 

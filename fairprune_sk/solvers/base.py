@@ -12,17 +12,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import CellSums, Constraint
-from fairprune_sk.granularity import Layout, prunable_parameters
-from fairprune_sk.importance import IMPORTANCES
-from fairprune_sk.objective import (
+from fairprune_sk.fairness.constraints import CellSums, Constraint
+from fairprune_sk.fairness.objective import (
     Enforcement,
     FairnessState,
     FairnessTerm,
     check_hyperparameter,
 )
-from fairprune_sk.parity import Parity
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.masks.granularity import Layout, prunable_parameters
+from fairprune_sk.masks.importance import IMPORTANCES
+from fairprune_sk.networks.batch import Batch
 
 LEVELS = ("upper", "lower")
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.importance import IMPORTANCES
-from fairprune_sk.objective import Enforcement, FairnessTerm, LagrangianTerm
-from fairprune_sk.parity import Parity
+from fairprune_sk.fairness.objective import Enforcement, FairnessTerm, LagrangianTerm
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.masks.importance import IMPORTANCES
+from fairprune_sk.networks.batch import Batch
 from fairprune_sk.solvers.base import (
     LEVELS,
     Problem,

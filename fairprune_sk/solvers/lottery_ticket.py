@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from numbers import Integral
 
-from fairprune_sk.constraints import Constraint
-from fairprune_sk.granularity import Layout
+from fairprune_sk.fairness.constraints import Constraint
+from fairprune_sk.masks.granularity import Layout
 from fairprune_sk.solvers.base import (
     Problem,
     Solver,

@@ -9,10 +9,10 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from fairprune_sk.batch import Batch, log_loss
-from fairprune_sk.constraints import Constraint
-from fairprune_sk.granularity import Layout, UnitLayout
-from fairprune_sk.importance import IMPORTANCES
+from fairprune_sk.fairness.constraints import Constraint
+from fairprune_sk.masks.granularity import Layout, UnitLayout
+from fairprune_sk.masks.importance import IMPORTANCES
+from fairprune_sk.networks.batch import Batch, log_loss
 from fairprune_sk.solvers.base import Problem, Solver, SolverState
 from fairprune_sk.solvers.gradients import hessian_gradient, loss_gradients
 from fairprune_sk.solvers.rewinding import REWINDS, check_rewind, rewound

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fairprune_sk.batch import Batch
-from fairprune_sk.constraints import Constraint
-from fairprune_sk.granularity import Layout
-from fairprune_sk.objective import Enforcement, FairnessTerm, LagrangianTerm
-from fairprune_sk.parity import Parity
+from fairprune_sk.fairness.constraints import Constraint
+from fairprune_sk.fairness.objective import Enforcement, FairnessTerm, LagrangianTerm
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.masks.granularity import Layout
+from fairprune_sk.networks.batch import Batch
 from fairprune_sk.solvers.base import Problem, Solver, SolverState, half_cosine
 from fairprune_sk.solvers.bilevel import Bip
 

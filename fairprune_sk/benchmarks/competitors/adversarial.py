@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from fairprune_sk.benchmarks.competitors.base import Competitor
 from fairprune_sk.benchmarks.competitors.families import MatrixEncoder
 from fairprune_sk.benchmarks.competitors.inputs import SEEDS
-from fairprune_sk.training import seeded
+from fairprune_sk.fitting.training import seeded
 
 # The adversary must keep up with the predictor.
 _ADVERSARY_LR = 10.0

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairprune_sk.benchmarks.competitors.families import BASES
 from fairprune_sk.benchmarks.competitors.inputs import SEEDS, checked_labels, checked_table
-from fairprune_sk.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.fairness.groups import group_codes, group_name, sensitive_frame
 
 CONSTRAINTS = ("equalized_odds", "demographic_parity")
 """What every fair competitor can hold between groups."""

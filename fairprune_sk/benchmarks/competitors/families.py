@@ -19,17 +19,17 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from fairprune_sk.batch import Batch
 from fairprune_sk.benchmarks.competitors.inputs import SEEDS, checked_labels, checked_table
-from fairprune_sk.calls import plain
-from fairprune_sk.dense import fit_dense
-from fairprune_sk.encoding import TableEncoder, is_number
-from fairprune_sk.groups import MISSING
-from fairprune_sk.modules import TabularNetwork
-from fairprune_sk.outputs import logits
-from fairprune_sk.resident import table_of
-from fairprune_sk.task import MERGED_ROWS, merge_repeated_rows, resolve_device
-from fairprune_sk.training import seeded
+from fairprune_sk.fairness.groups import MISSING
+from fairprune_sk.fitting.dense import fit_dense
+from fairprune_sk.fitting.outputs import logits
+from fairprune_sk.fitting.resident import table_of
+from fairprune_sk.fitting.task import MERGED_ROWS, merge_repeated_rows, resolve_device
+from fairprune_sk.fitting.training import seeded
+from fairprune_sk.networks.batch import Batch
+from fairprune_sk.networks.calls import plain
+from fairprune_sk.networks.default import TabularNetwork
+from fairprune_sk.networks.encoding import TableEncoder, is_number
 
 BASES = ("logistic", "boosting", "mlp")
 """Families of classifiers."""

@@ -12,7 +12,7 @@ from fairlearn.reductions import ExponentiatedGradient
 
 from fairprune_sk.benchmarks.competitors.base import Competitor
 from fairprune_sk.benchmarks.competitors.families import fit_encoder
-from fairprune_sk.requirement import MOMENTS
+from fairprune_sk.fairness.requirement import MOMENTS
 
 
 class Reduction(Competitor):

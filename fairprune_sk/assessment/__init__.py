@@ -1,0 +1,20 @@
+"""Assessment: what a classifier does to groups, and what its network costs.
+
+Here belongs what is measured and said of a classifier after the fit: rates, gaps and their noise,
+the fairness report, scorers for model selection, the cost report. Only the cost report reads what
+a fit leaves; everything else takes any classifier.
+"""
+
+from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.assessment.report import FairnessReport, fairness_report, noise_floor
+from fairprune_sk.assessment.scoring import make_fairness_scorer, sparsest_within
+
+__all__ = [
+    "CostReport",
+    "FairnessReport",
+    "cost_report",
+    "fairness_report",
+    "make_fairness_scorer",
+    "noise_floor",
+    "sparsest_within",
+]

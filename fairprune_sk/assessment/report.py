@@ -1,0 +1,787 @@
+"""The fairness report: the pruned network against the dense one, overall and by group.
+
+The numbers come from :mod:`fairprune_sk.assessment.metrics`; said and shown here is what they
+mean, and which of them rest on too few rows to be believed.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from fairlearn.metrics import MetricFrame
+from sklearn.pipeline import Pipeline
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from fairprune_sk.assessment.metrics import (
+    CLASS_RATES,
+    NOTIONS,
+    Noise,
+    Rows,
+    Tally,
+    by_class_table,
+    by_group_table,
+    checked_groups,
+    checked_strata,
+    checked_weight,
+    comparable,
+    fairness_gap,
+    gap_name,
+    gap_noise,
+    gaps_by_class,
+    largest_gap,
+    metric_frame,
+    metric_names,
+    noise_floor,
+    notion_cells,
+    overall_table,
+    positive_last,
+    reduction_series,
+    row_names,
+)
+from fairprune_sk.fairness.constraints import Constraint, DegradationParity
+from fairprune_sk.fairness.groups import counted
+from fairprune_sk.fairness.requirement import Requirement, requirement_of
+from fairprune_sk.fitting.outcome_warnings import COLLAPSE_SHARE
+from fairprune_sk.masks.granularity import prunable_parameters
+
+__all__ = ["FairnessReport", "fairness_gap", "fairness_report", "noise_floor"]
+
+MIN_CELL_COUNT = 30
+"""A rate over fewer rows than this is reported as too small to judge."""
+
+LABEL_SHARE = 0.1
+"""A class is hardly predicted where that is for less than this share of the rows that have it.
+
+A sound classifier of a rare class predicts it less often than it occurs; where the dense network
+does not, a larger share (``COLLAPSE_SHARE``) is too small for the pruned one.
+"""
+
+MAX_BALANCED_LOSS = 0.05
+"""Balanced accuracy that pruning may cost before the report begins with it."""
+
+LIMITS = (
+    "Not measured: whether the labels themselves are biased, whether probabilities are "
+    "calibrated, whether similar people are treated alike."
+)
+
+_LINE_WIDTH = 100
+_STYLE = (
+    "<style>.fairness-report th, .fairness-report td {padding: 0.1em 0.7em; text-align: right;"
+    " font-variant-numeric: tabular-nums;} .fairness-report tbody th {text-align: left;"
+    " font-weight: normal; vertical-align: top;}</style>"
+)
+_MAX_NAMES = 8  # in a note
+
+_HEADINGS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "selection_rate": "selected",
+    "true_positive_rate": "TPR",
+    "false_positive_rate": "FPR",
+}
+"""Every rate that is shown, with the heading of its column."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FairnessReport:
+    """What :func:`fairness_report` measured: print it, or read its tables.
+
+    Rates and gaps are fractions. For a classifier that was not pruned, one column ``value``
+    takes the place of ``dense`` and ``pruned``, there is no ``change``, and
+    ``performance_reduction`` and ``size`` are empty. With more than two classes,
+    ``selection_rate``, ``true_positive_rate``, ``false_positive_rate`` and ``positives`` have
+    one entry for each class against the rest.
+
+    Attributes
+    ----------
+    overall : DataFrame
+        One row for each metric, of all rows; columns ``dense``, ``pruned`` and ``change``. With
+        more than two classes the index is (metric, class), where a metric of no single class
+        has the class ``""``.
+    by_group : DataFrame
+        One row for each group, or for each (stratum, group); columns (metric, ``dense`` or
+        ``pruned``), before them ``count`` and ``positives``: the group's rows, and those with
+        the positive label. With more than two classes the columns are (metric, class,
+        ``dense`` or ``pruned``).
+    differences : DataFrame
+        One row for each gap, the largest difference between two groups as
+        ``fairlearn.metrics`` defines it, the largest over strata and classes; a constraint of
+        your own, where the network was pruned with one, has a row as well; columns
+        ``dense``, ``pruned``, ``low`` and ``high`` (interval of the pruned gap, by a bootstrap
+        stratified by event, stratum and group) and ``noise_floor`` (see :func:`noise_floor`).
+        A gap is never negative and redrawing adds noise, so the interval leans upwards and
+        ``low > 0`` is no evidence of a difference: what to compare with is the noise floor.
+        The row ``accuracy_lost_difference`` is the gap in the accuracy that pruning cost
+        (performance degradation fairness, Definition 3 of Dai et al.): 0 for the dense network,
+        and only there for a pruned one. What is redrawn are the rows that pruning turned wrong,
+        turned right and left alone.
+    by_class : DataFrame
+        With more than two classes, one row for each: its true rows (``positives``), and its
+        gaps in the columns (gap, ``dense`` or ``pruned``). Empty for two classes.
+    performance_reduction : Series
+        Accuracy of the dense minus accuracy of the pruned network (Definition 2 of Dai et al.,
+        arXiv 2312.10181): ``overall``, each group, and ``gap``, the largest difference between
+        two groups. Indexed by (stratum, group) where there are strata, with ``("overall", "")``
+        and ``("gap", "")``.
+    size : Series
+        ``n_weights`` (prunable), ``n_nonzero`` (left in the pruned network), ``sparsity``.
+    alarms : tuple of str
+        What must be known first, and is said first: a network that hardly predicts a class, or
+        that lost more than five points of balanced accuracy. Gaps are no good news then.
+    notes : tuple of str
+        What to know before believing the numbers; the alarms come first.
+    pos_label : object
+        The label that counts as selected; None with more than two classes.
+    confidence_level : float
+        Level of the intervals.
+    n_rows : int
+        Rows measured overall, those without a sensitive feature included.
+    """
+
+    overall: pd.DataFrame
+    by_group: pd.DataFrame
+    differences: pd.DataFrame
+    by_class: pd.DataFrame
+    performance_reduction: pd.Series
+    size: pd.Series
+    alarms: tuple[str, ...]
+    notes: tuple[str, ...]
+    pos_label: Any
+    confidence_level: float
+    n_rows: int
+
+    def __repr__(self) -> str:
+        """Return the printed report, so that a console shows it."""
+        return str(self)
+
+    def __str__(self) -> str:
+        """Lay out the report for a terminal of 100 columns."""
+        lines = [*self.alarms, *self._title().split("\n")]
+        title = "\n".join(_wrapped(line) for line in lines)
+        tables = [f"{_wrapped(caption)}\n{_text(table)}" for caption, table in self._tables()]
+        notes = [textwrap.fill(f"- {n}", _LINE_WIDTH, subsequent_indent="  ") for n in self.notes]
+        return "\n\n".join([title, *tables, "\n".join(["Notes", *notes])])
+
+    def _repr_html_(self) -> str:
+        """Lay out the report for a notebook."""
+        alarms = "".join(f"<p><strong>{html.escape(a)}</strong></p>" for a in self.alarms)
+        title = html.escape(self._title()).replace("\n", "<br>")
+        # to_html escapes cells and labels, which come from the user's data.
+        tables = "".join(
+            f"<p>{html.escape(caption)}</p>{table.to_html(escape=True, border=0)}"
+            for caption, table in self._tables()
+        )
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return (
+            f'<div class="fairness-report">{_STYLE}{alarms}<p><strong>{title}</strong></p>{tables}'
+            f"<p>Notes</p><ul>{notes}</ul></div>"
+        )
+
+    def _title(self) -> str:
+        """Return what was measured, in one or two lines."""
+        *strata, by = self.by_group.index.names
+        n_groups = self.by_group.index.get_level_values(-1).nunique()
+        title = f"Fairness report: {counted(self.n_rows, 'row')}, "
+        title += f"{counted(n_groups, 'group')} by {by}"
+        title += "".join(f" within strata of {name}" for name in strata)
+        if len(self.by_class):
+            title += f", {len(self.by_class)} classes"
+        else:
+            title += f", positive label {self.pos_label!r}"
+        if len(self.size):
+            title += (
+                f"\nSparsity {self.size['sparsity']:.1%}: {self.size['n_nonzero']:,.0f} of "
+                f"{self.size['n_weights']:,.0f} weights left"
+            )
+        return title
+
+    def _tables(self) -> list[tuple[str, pd.DataFrame]]:
+        """Return what to show as (caption, table of strings)."""
+        networks = [name for name in self.overall if name != "change"]
+        arrow = " (dense→pruned)" if "dense" in networks else ""
+        labels = list(self.by_class.index)
+
+        tables = [(f"Rates{arrow}", self._rates(networks, None))]
+        if len(self.performance_reduction):
+            tables[0][1]["acc. lost"] = [*map(_number, self.performance_reduction)][:-1]
+        for label in labels:
+            caption = f"Class {label!r} against the rest{arrow}"
+            tables.append((caption, self._rates(networks, label)))
+
+        gaps = pd.DataFrame(index=[_plain(name) for name in self.differences.index])
+        gaps["gap"] = [_arrow(row) for row in self.differences[networks].to_numpy()]
+        gaps[f"{self.confidence_level * 100:g}% interval"] = [
+            f"{_number(low)} to {_number(high)}"
+            for low, high in self.differences[["low", "high"]].to_numpy()
+        ]
+        gaps["noise floor"] = [_number(value) for value in self.differences["noise_floor"]]
+        within = " within strata" if self.by_group.index.nlevels > 1 else ""
+        over = ", largest over the classes" if labels else ""
+        noise = "; noise floor: mean gap on these rows if groups had equal rates"
+        tables.append((f"Gaps between groups{within}{arrow}{over}{noise}", gaps))
+        if labels:
+            by_class = pd.DataFrame(index=[repr(label) for label in labels])
+            for gap in self.by_class.columns.unique(0).drop("positives"):
+                by_class[_plain(gap)] = [_arrow(row) for row in self.by_class[gap].to_numpy()]
+            tables.append((f"Gaps between groups{within}{arrow} by class", by_class))
+        return tables
+
+    def _rates(self, networks: list[str], label: Any) -> pd.DataFrame:
+        """Rates to show: those of one class, or (None) those of no class in particular."""
+        several, index = len(self.by_class) > 0, self.by_group.index
+        path = () if not several else ("" if label is None else label,)
+        counted = "count" if label is None else "positives"
+        total = self.n_rows if label is None else self.by_class.loc[label, ("positives", "")]
+        names = ["overall", *index] if index.nlevels == 1 else [("overall", ""), *index]
+        rates = pd.DataFrame(index=pd.Index(names))
+        rates["rows" if label is None else "positives"] = [
+            f"{n:,}" for n in (total, *self.by_group[(counted, *path, "")])
+        ]
+        for metric, heading in _HEADINGS.items():
+            if several and (metric in CLASS_RATES) != (label is not None):
+                continue
+            row = (metric, *path) if several else metric
+            by_group = self.by_group[[(metric, *path, name) for name in networks]].to_numpy()
+            values = np.vstack([self.overall.loc[[row], networks].to_numpy(), by_group])
+            rates[heading] = [_arrow(row) for row in values]
+        return rates
+
+
+def _plain(gap: str) -> str:
+    """Name of a gap in words."""
+    return gap.removesuffix("_difference").replace("_", " ")
+
+
+def _number(value: float) -> str:
+    """Three decimals, never "-0.000", and a dash for NaN."""
+    return "–" if np.isnan(value) else f"{round(value, 3) + 0.0:.3f}"
+
+
+def _arrow(values: Iterable[float]) -> str:
+    """Dense and pruned value: ``0.853→0.848``."""
+    return "→".join(_number(value) for value in values)
+
+
+def _wrapped(line: str) -> str:
+    """Break a line that is too long for the terminal."""
+    return textwrap.fill(line, _LINE_WIDTH, subsequent_indent="  ")
+
+
+def _text(table: pd.DataFrame) -> str:
+    """Lay out a table of strings; a name too long for the line goes on in the next lines.
+
+    Names of two levels (stratum, group) become a line for each stratum, above its groups.
+    """
+    widths = [max(map(len, [name, *table[name]])) for name in table.columns]
+    room = max(_LINE_WIDTH - sum(widths) - 2 * len(widths), 14)
+    blank = [""] * len(widths)
+    rows = [["", *table.columns]]
+
+    def add(name: str, indent: str, cells: Iterable[str]) -> None:
+        lines = textwrap.wrap(name, room, initial_indent=indent, subsequent_indent=indent + "  ")
+        first, *more = lines or [""]
+        rows.extend([[first, *cells], *([line, *blank] for line in more)])
+
+    stratum = None
+    for name, *cells in table.itertuples():
+        if not isinstance(name, tuple):
+            add(str(name), "  ", cells)
+        elif name == ("overall", ""):
+            add(name[0], "  ", cells)
+        else:
+            if name[0] != stratum:
+                stratum = name[0]
+                add(stratum, "  ", blank)
+            add(name[1], "    ", cells)
+    name_width = max(len(name) for name, *_ in rows)
+    lines = []
+    for name, *cells in rows:
+        cells = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([name.ljust(name_width), *cells]).rstrip())
+    return "\n".join(lines)
+
+
+def fairness_report(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    sensitive_features: Any,
+    control_features: Any = None,
+    pos_label: Any = None,
+    missing_sensitive: str = "error",
+    sample_weight: Any = None,
+    confidence_level: float = 0.95,
+    random_state: Any = 0,
+) -> FairnessReport:
+    """Measure a pruned network against the dense one, overall and by group.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        A :class:`~fairprune_sk.FairPruner`, a Pipeline that ends in one, or a search over
+        either. Any other classifier with ``predict`` and ``classes_`` is measured alone.
+    X : array-like of shape (n, n_features), DataFrame, or dict of arrays
+        Best rows that the estimator has not seen: on training rows the gaps are what it
+        optimised.
+    y : array-like of shape (n,)
+        True labels. Of two classes ``pos_label`` is the positive one; of more, each is
+        positive in turn against the rest.
+    sensitive_features : Series, DataFrame, ndarray, list or dict of arrays
+        Series and DataFrames of pandas or polars. Several columns stand for their
+        intersections.
+    control_features : Series, DataFrame, ndarray, list or dict of arrays, optional
+        Groups are compared only within strata, the rows with equal control features (applicants
+        of one job, patients of one hospital); a gap is the largest of any stratum. Several
+        columns stand for their intersections.
+    pos_label : label, optional
+        Of two classes the one that counts as selected; by default the estimator's own
+        (``pos_label_``), or the second of ``classes_``.
+    missing_sensitive : {"error", "group", "ignore"}
+        What becomes of rows that lack a sensitive feature: an error; a value ``"missing"`` of
+        its own; or no group, so that they count in the overall figures only.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows in every rate; counts stay counts of rows.
+    confidence_level : float
+        Level of the gaps' intervals, in (0, 1).
+    random_state : int, RandomState or None
+        For the draws behind noise floors and intervals; nothing else is random.
+
+    Returns
+    -------
+    FairnessReport
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, y holds a label that is not in ``classes_``, there are fewer than two
+        groups, or the estimator has a single class.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Notes
+    -----
+    A rate that no row of a group speaks for (the true positive rate of a group without
+    positives) is NaN and left out of the gaps, where fairlearn's functions count it as 0. A gap
+    with fewer than two groups left is NaN; a class or a stratum with fewer than two is left out
+    where there are others, and a note names it.
+
+    References
+    ----------
+    Dai, Li, Luo, Ma, Wu: Integrating Fairness and Model Pruning Through Bi-level Optimization,
+    arXiv 2312.10181.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from fairprune_sk.assessment import fairness_report
+    >>> rng = np.random.RandomState(0)
+    >>> X = rng.normal(size=(600, 2))
+    >>> sex = np.where(X[:, 1] > 0, "Female", "Male")
+    >>> y = np.where(X.sum(axis=1) + rng.normal(size=600) > 0, "yes", "no")
+    >>> model = LogisticRegression().fit(X[:200], y[:200])
+    >>> report = fairness_report(model, X[200:], y[200:], sensitive_features=sex[200:])
+    >>> print(report.differences.loc["equalized_odds_difference"].round(2).to_string())
+    value          0.29
+    low            0.20
+    high           0.42
+    noise_floor    0.07
+    >>> print(str(report).splitlines()[0])
+    Fairness report: 400 rows, 2 groups by sensitive_feature, positive label 'yes'
+    """
+    n_rows = _n_rows(X)
+    y = column_or_1d(y)
+    if len(y) != n_rows:
+        raise ValueError(
+            f"Got y with {counted(len(y), 'row')}, but X has {counted(n_rows, 'row')}."
+        )
+    grouping = checked_groups(sensitive_features, n_rows, missing_sensitive)
+    strata = checked_strata(control_features, n_rows)
+    weight = checked_weight(sample_weight, n_rows)
+    if not 0 < confidence_level < 1:
+        raise ValueError(
+            f"Got confidence_level={confidence_level!r}, but expected a number in (0, 1)."
+        )
+    transformers, model = unwrapped(estimator)
+    labels = positive_last(_checked_classes(model, y), model, pos_label)
+
+    for transformer in transformers:
+        X = transformer.transform(X)
+    predicted = {"value": model.predict(X)}
+    if hasattr(model, "predict_dense"):
+        predicted = {"dense": model.predict_dense(X), "pruned": predicted["value"]}
+    shipped = list(predicted)[-1]
+    y_pred = {network: _label_codes(column, labels) for network, column in predicted.items()}
+    y_dense = {network: y_pred.get("dense", pred) for network, pred in y_pred.items()}
+
+    rows = Rows(
+        y_true=_label_codes(y, labels),
+        group=grouping.codes,
+        stratum=np.zeros(n_rows, dtype=np.int64) if strata is None else strata.codes,
+        weight=weight,
+        n_classes=len(labels),
+        classes=(1,) if len(labels) == 2 else tuple(range(len(labels))),
+    )
+    grouped = rows.grouped()
+    compared = rows.take(grouped)
+    tallies = {
+        network: compared.tally(pred[grouped], y_dense[network][grouped])
+        for network, pred in y_pred.items()
+    }
+    frames = {network: metric_frame(tally) for network, tally in tallies.items()}
+    if strata is None and grouped.all():
+        totals = {network: frame.overall.iloc[0] for network, frame in frames.items()}
+    else:
+        everyone = replace(rows, group=np.zeros_like(rows.group), stratum=np.zeros_like(rows.group))
+        totals = {
+            network: metric_frame(everyone.tally(pred, y_dense[network])).overall.iloc[0]
+            for network, pred in y_pred.items()
+        }
+    requirement = requirement_of(model) if shipped == "pruned" else None
+    notions = _notions(shipped, requirement)
+    cells = {
+        gap: {network: notion_cells(notion, tally) for network, tally in tallies.items()}
+        for gap, notion in notions.items()
+    }
+    gaps = {
+        gap: {network: gaps_by_class(c) for network, c in networks.items()}
+        for gap, networks in cells.items()
+    }
+    differences = pd.DataFrame.from_dict(
+        {
+            gap: {network: float(largest_gap(g)) for network, g in networks.items()}
+            for gap, networks in gaps.items()
+        },
+        orient="index",
+    )
+    noise = {
+        gap: gap_noise(networks[shipped], confidence_level, random_state)
+        for gap, networks in cells.items()
+    }
+    differences["low"] = [drawn.low for drawn in noise.values()]
+    differences["high"] = [drawn.high for drawn in noise.values()]
+    differences["noise_floor"] = [drawn.floor for drawn in noise.values()]
+
+    overall = overall_table(totals, labels)
+    by_group = by_group_table(frames, labels, grouping, strata)
+    reduction, size = pd.Series(dtype=float), pd.Series(dtype=float)
+    if shipped == "pruned":
+        overall["change"] = overall["pruned"] - overall["dense"]
+        lost = differences.loc[gap_name(DegradationParity()), "pruned"]
+        reduction = reduction_series(totals, frames, lost, by_group.index)
+        size = _size(model)
+
+    names = None if strata is None else row_names(strata.values)
+    alarms = _alarms(rows, y_pred, totals, labels)
+    notes = [
+        *alarms,
+        *_fit_notes(model, X),
+        *_tolerance_notes(requirement, tallies[shipped], strata is not None, bool(alarms)),
+        *_left_out_notes(model, requirement),
+        *_row_notes(by_group, shipped, n_rows, grouped),
+        *_gap_notes(differences[shipped], frames[shipped], labels, names),
+        *_noise_notes(differences[shipped], noise, confidence_level),
+        LIMITS,
+    ]
+    return FairnessReport(
+        overall=overall,
+        by_group=by_group,
+        differences=differences,
+        by_class=by_class_table(
+            {gap: gaps[gap] for gap, notion in notions.items() if notion.one_vs_rest},
+            totals,
+            labels,
+        ),
+        performance_reduction=reduction,
+        size=size,
+        alarms=tuple(alarms),
+        notes=tuple(notes),
+        pos_label=labels[1] if len(labels) == 2 else None,
+        confidence_level=confidence_level,
+        n_rows=n_rows,
+    )
+
+
+# --- what is passed ---
+
+
+def _n_rows(X: Any) -> int:
+    """Count the rows of a table, or of the first of several."""
+    if isinstance(X, Mapping):
+        if not X:
+            raise ValueError("Got X as an empty dict, but expected at least one array in it.")
+        X = next(iter(X.values()))
+    return _num_samples(X)
+
+
+def unwrapped(estimator: Any) -> tuple[list[Any], Any]:
+    """Find the classifier inside searches and pipelines, however they are nested.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+
+    Returns
+    -------
+    transformers : list of fitted transformers
+        What X goes through before it, in order.
+    classifier : fitted estimator
+    """
+    transformers = []
+    while not hasattr(estimator, "predict_dense"):
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            transformers += [estimator[:-1]] if len(estimator) > 1 else []
+            estimator = estimator[-1]
+        else:
+            break
+    return transformers, estimator
+
+
+def _checked_classes(model: Any, y: np.ndarray) -> list[Any]:
+    """Return the classes, after a check of the labels of y against them."""
+    if not hasattr(model, "classes_"):
+        check_is_fitted(model)
+        raise ValueError(f"Got {type(model).__name__}, but expected a classifier with classes_.")
+    classes = np.asarray(model.classes_).tolist()
+    if len(classes) < 2:
+        raise ValueError(f"Got an estimator with classes {classes}, but expected two or more.")
+    unknown = [label for label in pd.unique(y).tolist() if label not in classes]
+    if unknown:
+        raise ValueError(f"Got y with labels {unknown}, but expected only {classes} (classes_).")
+    return classes
+
+
+def _label_codes(column: Any, labels: list[Any]) -> np.ndarray:
+    """Position of each row's label; -1 for a prediction that is no class."""
+    column = np.asarray(column)
+    codes = np.full(len(column), -1)
+    for code, label in enumerate(labels):
+        codes[column == label] = code
+    return codes
+
+
+def _notions(shipped: str, requirement: Requirement | None) -> dict[str, Constraint]:
+    """Notions to measure, by the names of their gaps: every report's, and that of the fit."""
+    notions = {gap_name(notion): notion for notion in NOTIONS}
+    if shipped != "pruned":  # no dense network to compare with
+        return {gap: notion for gap, notion in notions.items() if not notion.relative_to_dense}
+    if requirement is not None and type(requirement.constraint) not in map(type, NOTIONS):
+        own = replace(requirement.constraint, comparison="difference")
+        name = gap_name(own)
+        notions[f"own_{name}" if name in notions else name] = own
+    return notions
+
+
+def _size(model: Any) -> pd.Series:
+    """Count the weights: those that could be pruned, and those that are left."""
+    left = prunable_parameters(model.network_).values()
+    values = {
+        "n_weights": sum(mask.numel() for mask in model.masks_.values()),
+        "n_nonzero": sum(int(weight.count_nonzero()) for weight in left),
+        "sparsity": float(model.sparsity_),
+    }
+    return pd.Series(values, dtype=object)  # object: counts stay integers
+
+
+# --- notes ---
+
+
+def _listed(names: list[str]) -> str:
+    """Join names for a note; those beyond the first few are only counted."""
+    more = len(names) - _MAX_NAMES
+    return "; ".join(names[:_MAX_NAMES] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _row_name(name: Any) -> str:
+    """Name of a group, or of a (stratum, group): ``"North: Female"``."""
+    return ": ".join(name) if isinstance(name, tuple) else str(name)
+
+
+def _heading(rate: str | tuple[Any, ...]) -> str:
+    """Name of a rate in a note: ``"TPR"``, or ``"TPR of 'low'"`` where it is (metric, class)."""
+    metric, *label = rate if isinstance(rate, tuple) else (rate,)
+    return _HEADINGS[metric] + (f" of {label[0]!r}" if metric in CLASS_RATES and label else "")
+
+
+def _alarms(
+    rows: Rows,
+    y_pred: dict[str, np.ndarray],
+    totals: dict[str, pd.Series],
+    labels: list[Any],
+) -> list[str]:
+    """Say what makes gaps small without making anything fair, and what they cost."""
+
+    def shares(codes: np.ndarray) -> np.ndarray:
+        weight = np.ones(len(codes)) if rows.weight is None else rows.weight
+        known = codes >= 0
+        return np.bincount(codes[known], weight[known], minlength=len(labels)) / weight.sum()
+
+    labelled, predicted = shares(rows.y_true), {n: shares(codes) for n, codes in y_pred.items()}
+    alarms = []
+    for network, own in reversed(predicted.items()):
+        hardly = own < LABEL_SHARE * labelled
+        hardly |= (own == 0) & (np.count_nonzero(own) == 1)
+        beside = ""
+        if network == "pruned":
+            hardly |= own < COLLAPSE_SHARE * np.minimum(predicted["dense"], labelled)
+            beside = ", dense network: {dense:.2%}"
+        named = [
+            f"{labels[k]!r} for {own[k]:.2%} of the rows (labels: {labelled[k]:.2%}"
+            + beside.format(dense=predicted.get("dense", own)[k])
+            + ")"
+            for k in np.flatnonzero(hardly)
+        ]
+        if named:
+            who = "classifier" if network == "value" else f"{network} network"
+            alarms.append(
+                f"COLLAPSED: the {who} predicts {_listed(named)}. Rates near 0 or 1 are near each "
+                "other without being fair: no gap speaks for it."
+            )
+    if "dense" in totals:
+        before, after = (totals[network]["balanced_accuracy"] for network in ("dense", "pruned"))
+        if before - after > MAX_BALANCED_LOSS:
+            alarms.append(
+                f"BALANCED ACCURACY FELL by {100 * (before - after):.1f} points, from "
+                f"{_number(before)} to {_number(after)}: gaps are bought dearly."
+            )
+    return alarms
+
+
+def _fit_notes(model: Any, X: Any) -> list[str]:
+    """Say whether these are the training rows."""
+    if not hasattr(model, "was_fitted_on") or not model.was_fitted_on(X):
+        return []
+    return [
+        "MEASURED ON THE TRAINING DATA: expect lower accuracy and larger gaps on new rows, "
+        "and measure on rows that the network has not seen."
+    ]
+
+
+def _tolerance_notes(
+    requirement: Requirement | None, tally: Tally, within_strata: bool, alarmed: bool
+) -> list[str]:
+    """Say whether the gap that the network was pruned for is within the tolerance."""
+    if requirement is None or requirement.tolerance is None:
+        return []
+    constraint, method = requirement.constraint, requirement.gap_method
+    how = {
+        ("difference", "between_groups"): "",
+        ("difference", "to_overall"): " between any group and all together",
+        ("ratio", "between_groups"): " (1 − smallest / largest rate)",
+        ("ratio", "to_overall"): " (1 − ratio of the rates of any group and of all together)",
+    }[constraint.comparison, method]
+    gap = largest_gap(gaps_by_class(notion_cells(constraint, tally), method))
+    if np.isnan(gap):
+        met = "undefined"
+    elif gap > requirement.tolerance:
+        met = f"{_number(gap)}, above that tolerance"
+    elif alarmed:
+        met = f"{_number(gap)}, which is no success: see the first note"
+    else:
+        met = f"{_number(gap)}, within that tolerance"
+    where = "rows, groups and strata" if within_strata else "rows and groups"
+    return [
+        f"Trained for a gap in {constraint.name}{how} of at most {requirement.tolerance:g}; on "
+        f"these {where} it is {met}."
+    ]
+
+
+def _left_out_notes(model: Any, requirement: Requirement | None) -> list[str]:
+    """Say how many rates the constraint left out."""
+    n = getattr(model, "n_unconstrained_", 0)
+    if requirement is None or not n:
+        return []
+    return [
+        f"The constraint left out {counted(n, 'rate')} of groups with fewer than min_group_count="
+        f"{model.min_group_count} rows; here every group counts that has the rate."
+    ]
+
+
+def _row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.ndarray) -> list[str]:
+    """Say where rates mean little: rows without a group, few rows or none behind a rate."""
+    notes = []
+    n_without = n_rows - int(grouped.sum())
+    if n_without:
+        notes.append(
+            f"Without a sensitive feature: {counted(n_without, 'row')} "
+            f"({n_without / n_rows:.1%}), in the overall figures, but in no group and no gap."
+        )
+    counts = pd.DataFrame(index=by_group.index)
+    for metric, *label, _ in by_group.columns:
+        if metric == "positives":
+            kinds = [f"{label[0]!r}", f"not {label[0]!r}"] if label else ["positive", "negative"]
+            positives = by_group[(metric, *label, "")]
+            counts[kinds[0]], counts[kinds[1]] = positives, by_group["count"] - positives
+    small = []
+    for name, row in counts.iterrows():
+        few = [f"{n} {kind}" for kind, n in row.items() if n < MIN_CELL_COUNT]
+        small += [f"{_row_name(name)} ({', '.join(few)})"] if few else []
+    if small:
+        notes.append(
+            f"Too small to judge, fewer than {MIN_CELL_COUNT} rows behind a rate: {_listed(small)}."
+        )
+    undefined = by_group.xs(network, axis=1, level=-1).isna()
+    without = [
+        f"{_row_name(name)} ({', '.join(_heading(rate) for rate in row.index[row])})"
+        for name, row in undefined.iterrows()
+        if row.any()
+    ]
+    if without:
+        notes.append(f"Without rows to measure on, left out of the gaps: {_listed(without)}.")
+    return notes
+
+
+def _gap_notes(
+    gaps: pd.Series, frame: MetricFrame, labels: list[Any], strata: list[str] | None
+) -> list[str]:
+    """Name the gaps that are undefined, and the classes and strata that others leave out."""
+    notes = []
+    undefined = [_plain(gap) for gap in gaps.index[gaps.isna()]]
+    if undefined:
+        notes.append(f"No gap in {', '.join(undefined)}: fewer than two groups have the rate.")
+    # What is undefined in one class or stratum, though not in all.
+    names = metric_names(labels, ("accuracy", *CLASS_RATES))
+    has_gap = comparable(frame)
+    absent = {
+        rate[0]
+        for rate in names
+        if not has_gap[[m for other, m in names.items() if other[0] == rate[0]]].any(axis=None)
+    }
+    left_out = []
+    for code, row in has_gap.iterrows():
+        lacking = [_heading(n) for n, m in names.items() if not row[m] and n[0] not in absent]
+        if strata is None:
+            left_out += lacking
+        elif lacking:
+            rates = ", ".join(lacking) if row[list(names.values())].any() else "every rate"
+            left_out.append(f"{strata[code]} ({rates})")
+    if left_out:
+        notes.append(
+            f"Left out of the gaps, where fewer than two groups have the rate: {_listed(left_out)}."
+        )
+    return notes
+
+
+def _noise_notes(gaps: pd.Series, noise: dict[str, Noise], level: float) -> list[str]:
+    """Name the gaps that groups with equal rates would show as well."""
+    within = [
+        f"{_plain(gap)} {_number(gaps[gap])} (up to {_number(drawn.parity_high)})"
+        for gap, drawn in noise.items()
+        if gaps[gap] <= drawn.parity_high and drawn.parity_high > 0
+    ]
+    if not within:
+        return []
+    return [
+        f"Cannot be told from parity on these rows: {', '.join(within)}. In brackets: what "
+        f"groups with equal rates show in {level * 100:g}% of draws."
+    ]

@@ -1,0 +1,251 @@
+"""The dense phase: the network that is pruned afterwards, trained or taken as it is."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from sklearn.utils.validation import check_memory
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.callbacks import Callback, LRScheduler
+from skorch.history import History
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from fairprune_sk._version import __version__
+from fairprune_sk.fitting.outputs import class_logits, gives_probabilities, logits
+from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
+from fairprune_sk.fitting.task import Task
+from fairprune_sk.fitting.training import BinaryNet, MulticlassNet, train, weighing
+from fairprune_sk.fitting.user_networks import n_outputs
+from fairprune_sk.networks.batch import Batch, fingerprint, log_loss, streams, take, writable
+from fairprune_sk.networks.calls import main_output, plain
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """The network before pruning, trained.
+
+    Attributes
+    ----------
+    net : NeuralNet
+    probabilities : bool
+        Whether its module gives probabilities, not logits.
+    logits : Tensor of shape (n, n_columns)
+        On the training rows, on the CPU.
+    """
+
+    net: NeuralNet
+    probabilities: bool
+    logits: Tensor
+
+    @property
+    def module(self) -> nn.Module:
+        """The trained module."""
+        return plain(self.net.module_)
+
+
+def train_dense(task: Task, table: ResidentTable, callback: Callback | None = None) -> Dense:
+    """Train the dense network of a task, or take the one that it brings.
+
+    Parameters
+    ----------
+    task : Task
+    table : ResidentTable
+        Its rows, on the device.
+    callback : Callback, optional
+        One more, for the time of the training.
+
+    Returns
+    -------
+    Dense
+    """
+    net = task.dense
+    if net is None:
+        settings = task.settings
+        # A copy: the task keeps the initial weights.
+        network = (
+            copy.deepcopy(task.network) if isinstance(task.network, nn.Module) else task.network
+        )
+        net = fit_dense_once(settings.memory, network, task.rows, table, settings.verbose, callback)
+    probabilities = gives_probabilities(net, table)
+    return Dense(net, probabilities, logits(net.module_, table, probabilities))
+
+
+def fit_dense(
+    network: nn.Module | NeuralNet,
+    rows: Batch,
+    table: ResidentTable,
+    verbose: int = 0,
+    callback: Callback | None = None,
+) -> NeuralNet:
+    """Train the dense network; a net that is already trained is returned as it is.
+
+    Parameters
+    ----------
+    network : nn.Module or NeuralNet
+        Checked; a module is trained in place.
+    rows : Batch
+        X as arrays on the host, class codes, and weights where there are any.
+    table : ResidentTable
+        The same rows on the device.
+    verbose : int
+    callback : Callback, optional
+        One more, for the time of the training.
+
+    Returns
+    -------
+    NeuralNet
+    """
+    if isinstance(network, NeuralNet):
+        if getattr(network, "initialized_", False):
+            return network
+        y = rows.y.numpy()
+        labels = y.astype(np.float32 if isinstance(network, NeuralNetBinaryClassifier) else y.dtype)
+        weight = None if rows.weight is None else rows.weight.numpy()
+        return train(network, writable(rows.X), labels, sample_weight=weight, callback=callback)
+    n = len(rows)
+    batch_size = int(np.clip(n // 128, 256, 8192))
+    steps = -(-n // batch_size)
+    # Small tables overfit within a few epochs, tiny ones need a minimum of steps.
+    epochs = max(int(np.clip(n // 1000, 10, 30)), -(-150 // steps))
+    schedule = LRScheduler(CosineAnnealingLR, step_every="batch", T_max=epochs * steps)
+    # torch criteria only for what skorch reads off them: the loss is `log_loss`.
+    one_logit = n_outputs(network, take(rows.X, slice(0, 2))) == 1
+    net = (BinaryNet if one_logit else MulticlassNet)(
+        network,
+        criterion=nn.BCEWithLogitsLoss if one_logit else nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        optimizer__weight_decay=0.5,
+        lr=2e-3,
+        max_epochs=epochs,
+        batch_size=batch_size,
+        iterator_train=ResidentIterator,
+        iterator_train__shuffle=True,
+        train_split=None,
+        callbacks=[("lr_schedule", schedule)],
+        device=table.device,
+        verbose=verbose,
+    )
+    return train(net, table, callback=callback)
+
+
+def fit_dense_once(
+    memory: Any, network: nn.Module | NeuralNet, rows: Batch, table: ResidentTable, *args: Any
+) -> NeuralNet:
+    """Train the dense network, unless the same training is in the memory already.
+
+    Only networks that this package trains itself are remembered: what a skorch net of the user's
+    and its callbacks do besides cannot be.
+
+    Parameters
+    ----------
+    memory : None, str or joblib.Memory
+    network, rows, table, *args
+        As for :func:`fit_dense`.
+
+    Returns
+    -------
+    NeuralNet
+    """
+    key = None
+    if memory is not None and not isinstance(network, NeuralNet) and not streams(rows.X):
+        key = _key_of_training(network, rows, table.device)
+    if key is None:
+        return fit_dense(network, rows, table, *args)
+    ignored = ["network", "rows", "table", "args"]
+    train_once = check_memory(memory).cache(_fit_dense, ignore=ignored)
+    net, generators = train_once(key, network, rows, table, args)
+    device = table.device
+    # The pruning phase draws the same numbers whether the dense one was trained or remembered.
+    torch.set_rng_state(generators[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(generators[1], device)
+    return net
+
+
+def _key_of_training(network: nn.Module, rows: Batch, device: torch.device) -> str | None:
+    """Digest of all that decides what comes out of the dense phase; None if there is none."""
+    layers = []
+    for name, layer in network.named_modules():
+        own = {k: v for k, v in vars(layer).items() if k not in _REGISTRIES}
+        try:
+            kind = type(layer)
+            pickle.dumps(kind)
+            layers.append((name, kind.__module__, kind.__qualname__, joblib.hash(own)))
+        except Exception:
+            # Something that cannot be pickled, such as a class of a notebook in a process of its
+            # own, which has no such notebook: train without the memory.
+            return None
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (layers, fingerprint(rows.X), str(device), torch.__version__, __version__):
+        digest.update(repr(part).encode())
+    for array in (rows.y, rows.weight, torch.get_rng_state(), *network.state_dict().values()):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+# Of a module: what is in its state, and its layers, which have names of their own.
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+
+
+def _fit_dense(
+    key: str, network: Any, rows: Batch, table: ResidentTable, args: tuple
+) -> tuple[NeuralNet, list[Tensor]]:
+    """Train the network, and say where the random generators stand afterwards."""
+    net = fit_dense(network, rows, table, *args)
+    device = table.device
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return net, [torch.get_rng_state(), *on_device]
+
+
+def objective_loss(
+    net: NeuralNet, probabilities: bool, device: torch.device
+) -> Callable[[Any, Batch], Tensor]:
+    """Loss of the pruning phase: that of the net whose module is pruned.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Trained.
+    probabilities : bool
+        Whether its module gives probabilities.
+    device : torch.device
+
+    Returns
+    -------
+    callable
+        From the module's output (all of several) and the batch to the mean loss.
+    """
+    if isinstance(net, (BinaryNet, MulticlassNet)):
+        return lambda output, batch: log_loss(class_logits(output, probabilities), batch)
+    # A net of its own, with the criterion on the device, and a batch for what `get_loss` may
+    # record: the user's net stays as it is.
+    own = object.__new__(type(net))
+    own.__dict__.update(net.__dict__)
+    own.__dict__["criterion_"] = copy.deepcopy(plain(net.criterion_)).to(device)
+    own.__dict__["device"] = device
+    own.__dict__["history_"] = History()
+    own.history.new_epoch()
+    own.history.new_batch()
+    own = weighing(own)
+    binary = isinstance(net, NeuralNetBinaryClassifier)
+
+    def loss(output: Any, batch: Batch) -> Tensor:
+        y = batch.y
+        if binary:
+            flat = main_output(output).reshape(-1)
+            output = (flat, *output[1:]) if isinstance(output, tuple) else flat
+            y = y.to(flat.dtype)
+        own.batch_weight = batch.weight
+        return own.get_loss(output, y, training=True)
+
+    return loss

@@ -1,0 +1,422 @@
+"""The pruning phase as a skorch net: a solver's steps inside skorch's loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from skorch.callbacks import Callback, EpochTimer, LRScheduler, PassthroughScoring, PrintLog
+from skorch.history import History
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.optim.lr_scheduler import LambdaLR
+
+from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outcome, margins
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.fitting.dense import Dense, objective_loss
+from fairprune_sk.fitting.outputs import class_logits
+from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
+from fairprune_sk.fitting.task import Task
+from fairprune_sk.fitting.training import DeferredLosses, train
+from fairprune_sk.masks.compaction import reached_sparsity
+from fairprune_sk.networks.batch import Batch, over_processes
+from fairprune_sk.networks.calls import forward
+from fairprune_sk.solvers import Problem, Solver, SolverState
+from fairprune_sk.solvers.base import copied
+
+CANDIDATES_FROM = 0.75
+"""Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A network that a run passed through, whole, with what it does on the training table.
+
+    Attributes
+    ----------
+    parameters, buffers : dict of Tensor
+        Of the masked network.
+    masks : dict of Tensor, bool
+        True keeps, by parameter name.
+    multipliers : Tensor of shape (n_cells,) or None
+        None where nothing is constrained.
+    sparsity : float
+    accuracy : float
+    selection_rates : list of float
+        Of each column of the logits.
+    sums : CellSums or None
+        Hard outcomes by cell; their rates are what the constraint compares.
+    gap : float
+        Gap of these rates, 0 where there is no constraint.
+    violation : float
+        What the gap is beyond the tolerance; minus infinity where there is none.
+    """
+
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    multipliers: Tensor | None
+    sparsity: float
+    accuracy: float
+    selection_rates: list[float]
+    sums: CellSums | None
+    gap: float
+    violation: float
+
+    def rank(self) -> tuple[float, float]:
+        """Sort key: the smallest violation first, then the highest accuracy less the gap.
+
+        Feasible networks of one run hardly differ in accuracy, and their gaps on other rows are
+        larger than here: a point of gap weighs as much as a point of accuracy.
+        """
+        return max(self.violation, 0.0), self.gap - self.accuracy
+
+
+class PruningNet(DeferredLosses):
+    """Prune the module of a trained net.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The trained network. The solver works on tensors of its own; for the callbacks, they are
+        written into the module at the end of each epoch.
+    problem : Problem
+    solver : Solver
+    **kwargs
+        As for :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    state_ : SolverState
+    best_ : Candidate
+        The best network of the last epochs, its mask settled.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        problem: Problem,
+        solver: Solver,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            module,
+            criterion=nn.Identity,
+            iterator_train=ResidentIterator,
+            iterator_train__shuffle=True,
+            train_split=None,
+            **kwargs,
+        )
+        self.problem = problem
+        self.solver = solver
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            (
+                "lr_schedule",
+                LRScheduler(LambdaLR, step_every="batch", lr_lambda=self._lr_factor),
+            ),
+            ("print_log", PrintLog()),
+        ]
+
+    def _lr_factor(self, step: int) -> float:
+        return self.solver.lr_factor(step / self.n_steps_)
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> PruningNet:
+        """Set up the solver's state; the optimiser that skorch knows is that of the weights."""
+        self.state_: SolverState = self.solver.init(self.problem)
+        self.optimizer_ = self.state_.lower
+        return self
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Count the steps ahead: ramp, freeze and learning rate are fractions of them."""
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
+        self.step_ = 0
+        self.table_: ResidentTable = X
+        self.best_: Candidate | None = None
+        self.write()  # a solver may begin by going back to earlier weights
+        self._last_masks = self.state_.masks
+
+    def _set_training(self, training: bool = True) -> None:
+        """Training mode, but for dropout: the rates to constrain are those of whole predictions.
+
+        With dropout on, group rates would be those of random subnetworks, and their gap is not
+        the gap of the network that predicts. Losing nine weights in ten regularises enough.
+        """
+        super()._set_training(training)
+        for layer in self.module_.modules():
+            if isinstance(layer, _DropoutNd):
+                layer.eval()
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the steps that are done."""
+        return self.step_ / self.n_steps_
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """One step of both levels."""
+        _, rows = batch  # skorch's pair
+        self._set_training(True)
+        if not self.solver.settled(self.progress):
+            # The masks of the end of the step, so that even a single step reaches the sparsity.
+            self.state_ = self.solver.move(
+                self.problem, self.state_, (self.step_ + 1) / self.n_steps_
+            )
+        self.state_, step = self.solver.gradients(self.problem, self.state_, rows, self.progress)
+        self.notify(
+            "on_grad_computed",
+            named_parameters=self.state_.weights.items(),
+            batch=(rows.X, rows.y),
+            training=True,
+        )
+        self.solver.step(self.state_)
+        self.step_ += 1
+        return step
+
+    def on_epoch_end(
+        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
+        """Record what the epoch did, and keep its network if it is the best so far."""
+        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        self.write()
+        masks = self.state_.masks
+        self.history.record("sparsity", reached_sparsity(masks))
+        self.history.record("mask_change", changed_share(self._last_masks, masks))
+        self._last_masks = masks
+        if self.state_.fairness is not None and self.problem.fairness is not None:
+            fairness, parity = self.state_.fairness, self.problem.fairness.parity
+            self.history.record("running_gap", float(parity.gap(fairness.running)))
+            self.history.record("max_multiplier", float(fairness.multipliers.max()))
+        if self.progress >= CANDIDATES_FROM and self.solver.settled(self.progress):
+            self.consider()
+            return
+        self.history.record("train_accuracy", math.nan)  # a column of the log from the start
+        if self.problem.fairness is not None:
+            self.history.record("train_gap", math.nan)
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Write the weights as they are trained, masked or not, and the buffers into the module."""
+        own = dict(self.module_.named_parameters()) | dict(self.module_.named_buffers())
+        for name, tensor in {**self.state_.weights, **self.state_.buffers}.items():
+            own[name].copy_(tensor)
+
+    @torch.no_grad()
+    def measure(self) -> tuple[Tensor, CellSums | None]:
+        """Totals and sums by cell of hard predictions, in evaluation mode.
+
+        Returns
+        -------
+        totals : Tensor of shape (2 + n_columns,), float64
+            See :func:`outcome_totals`.
+        sums : CellSums or None
+        """
+        self._set_training(False)
+        tensors, term = self.state_.tensors(), self.problem.fairness
+        parity = None if term is None else term.parity
+        totals, sums = [], list[CellSums]()
+        for batch in ResidentIterator(self.table_, self.table_.evaluation_rows):
+            logits, _ = self.problem.evaluate(tensors, batch)
+            totals.append(outcome_totals(logits, batch))
+            if parity is not None:
+                outcome = hard_outcome(parity.outcome_logits(logits, batch.y))
+                sums.append(parity.sums(outcome, batch))
+        added = CellSums(*map(sum, zip(*sums, strict=True))) if sums else None
+        return sum(totals[1:], totals[0]), added
+
+    def candidate(self) -> Candidate:
+        """Measure the network of this moment on the whole training table."""
+        state, term = self.state_, self.problem.fairness
+        totals, sums = self.measure()
+        n, correct, *selected = totals.tolist()
+        gap, violation = 0.0, -math.inf
+        if term is not None and sums is not None:
+            gap, violation = float(term.parity.gap(sums)), term.parity.violation(sums)
+        return Candidate(
+            parameters=copied(state.masked()),
+            buffers=copied(state.buffers),
+            masks=state.masks,
+            multipliers=None if state.fairness is None else state.fairness.multipliers,
+            sparsity=reached_sparsity(state.masks),
+            accuracy=correct / n,
+            selection_rates=[rows / n for rows in selected],
+            sums=sums,
+            gap=gap,
+            violation=violation,
+        )
+
+    def consider(self) -> None:
+        """Keep the network of this moment if it is the best so far."""
+        candidate = self.candidate()
+        self.history.record("train_accuracy", candidate.accuracy)
+        if self.problem.fairness is not None:
+            self.history.record("train_gap", candidate.gap)
+        if self.best_ is None or candidate.rank() < self.best_.rank():
+            self.best_ = candidate
+
+    def left(self, candidate: Candidate) -> Run:
+        """Return what the run leaves, if it leaves this network."""
+        return Run((candidate,), self.history, self.step_)
+
+    def finish(self) -> Candidate:
+        """Return the best network; one that stopped before the freeze is cut to size first."""
+        if self.best_ is None:
+            self.state_ = self.solver.cut(self.problem, self.state_)
+            self.consider()
+        assert self.best_ is not None
+        # The multipliers of the end: a run that goes on from here starts with these.
+        fairness = self.state_.fairness
+        multipliers = None if fairness is None else fairness.multipliers
+        return replace(self.best_, multipliers=multipliers)
+
+
+def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
+    """Share of the mask that differs between two masks of one network."""
+    changed = torch.stack([(before[name] != mask).sum() for name, mask in after.items()]).sum()
+    return float(changed) / sum(mask.numel() for mask in after.values())
+
+
+def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
+    """Count rows, right predictions, and predictions of each column, by weight.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_columns)
+    batch : Batch
+
+    Returns
+    -------
+    Tensor of shape (2 + n_columns,), float64
+    """
+    predicted = hard_outcome(margins(logits))
+    is_class = class_columns(batch.y, logits.shape[1])
+    right = (predicted == is_class).all(-1)
+    weight = batch.weight
+    if weight is None:
+        weight = torch.ones_like(right, dtype=logits.dtype)
+    counts = torch.column_stack([torch.ones_like(weight), right, predicted])
+    return over_processes((counts.double() * weight.unsqueeze(-1)).sum(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a pruning phase leaves.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        The networks that it found worth keeping.
+    history : History
+    n_iter : int
+        Steps.
+    """
+
+    candidates: tuple[Candidate, ...]
+    history: History
+    n_iter: int
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate of the smallest violation, then of the best accuracy less gap."""
+        return min(self.candidates, key=Candidate.rank)
+
+
+def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | None = None) -> Run:
+    """Prune the dense network of a task.
+
+    Parameters
+    ----------
+    task : Task
+    table : ResidentTable
+        Its rows, on the device.
+    dense : Dense
+    callback : Callback, optional
+        One more, for the time of the training.
+
+    Returns
+    -------
+    Run
+    """
+    settings, parity = task.settings, task.parity
+    if parity is not None:
+        parity = parity.to(settings.device)
+        if parity.requirement.constraint.relative_to_dense:
+            margins = parity.outcome_logits(dense.logits.to(settings.device), table.y)
+            table = table.knowing(reference=hard_outcome(margins))
+    start = dense.module if task.start is None else task.network
+    module = copy.deepcopy(start).to(settings.device)
+    net = train(pruning_net(task, table, dense, module, parity), table, callback=callback)
+    return net.left(net.finish())
+
+
+def pruning_net(
+    task: Task, table: ResidentTable, dense: Dense, module: nn.Module, parity: Parity | None
+) -> PruningNet:
+    """Set up the pruning phase.
+
+    Parameters
+    ----------
+    task : Task
+    table : ResidentTable
+    dense : Dense
+        Whose loss is used.
+    module : nn.Module
+        The network to prune, of its own, on the device of the table.
+    parity : Parity or None
+        On that device.
+
+    Returns
+    -------
+    PruningNet
+    """
+    settings, n = task.settings, len(table)
+    batch_size = min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
+    n_batches = -(-n // batch_size)
+    max_epochs = settings.max_epochs
+    if max_epochs == "auto":
+        # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
+        max_epochs = max(-(-400 // n_batches), min(32, -(-4000 // n_batches)), 8)
+    fairness = None
+    if parity is not None:
+        # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
+        # the network, and the multipliers overshoot.
+        memory = 1.0 - 1.0 / min(n_batches, 20)
+        fairness = settings.solver.fairness_term(parity, memory, float(settings.fairness_weight))
+    loss = objective_loss(dense.net, dense.probabilities, settings.device)
+
+    def evaluate(tensors: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        output = forward(module, batch.X, tensors)
+        return class_logits(output, dense.probabilities), loss(output, batch)
+
+    trained_here = task.start is None and isinstance(task.network, nn.Module)
+    problem = Problem(
+        module,
+        evaluate,
+        fairness,
+        task.layout,
+        float(settings.sparsity),
+        n_rows=n,
+        lr=settings.lr,
+        mask_lr=settings.mask_lr,
+        batches=lambda: iter(ResidentIterator(table, table.evaluation_rows)),
+        initial=task.network.state_dict() if trained_here else None,
+        start=task.start,
+    )
+    return PruningNet(
+        module,
+        problem,
+        settings.solver,
+        lr=settings.lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        callbacks=settings.callbacks,
+        device=settings.device,
+        verbose=settings.verbose,
+    )

@@ -1,0 +1,164 @@
+"""Tables whose rows stay on one device, or are read from disk, batch by batch."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairprune_sk.networks.batch import Batch, streams
+
+# Rows that are evaluated together, few enough for the cache of a processor.
+EVALUATION_ROWS = 2048
+
+
+class ResidentTable(torch.utils.data.Dataset):
+    """A table whose columns are tensors on one device.
+
+    Parameters
+    ----------
+    rows : Batch
+        All of them.
+    """
+
+    # Rows that are evaluated together, few enough for the cache of a processor.
+    evaluation_rows = EVALUATION_ROWS
+
+    def __init__(self, rows: Batch):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def knowing(self, **columns: Tensor) -> ResidentTable:
+        """Return a table of the same rows, of which more is known."""
+        table = copy.copy(self)
+        table.rows = replace(self.rows, **columns)
+        return table
+
+    @property
+    def X(self) -> Any:
+        """What the network reads; skorch looks for it here."""
+        return self.rows.X
+
+    @property
+    def y(self) -> Any:
+        """Class codes; skorch looks for them here."""
+        return self.rows.y
+
+    @property
+    def device(self) -> torch.device:
+        """Where the table is."""
+        X = self.rows.X
+        return next(iter(X.values())).device if isinstance(X, Mapping) else X.device
+
+    def take(self, index: Any) -> Batch:
+        """Rows by slice or positions."""
+        return self.rows.take(index)
+
+    __getitem__ = take
+
+    def batches(self, indices: Iterable[Any]) -> Iterator[Batch]:
+        """Rows of several indices, one after the other."""
+        return map(self.take, indices)
+
+
+class StreamedTable(ResidentTable):
+    """A table whose X stays on disk, and whose other columns are tensors on one device.
+
+    Parameters
+    ----------
+    rows : Batch
+        Its X an ``ImageFiles``, or another object with ``shape``, ``read()`` and rows by index.
+    device : torch.device
+    """
+
+    n_threads = min(8, os.cpu_count() or 1)
+    evaluation_rows = 256
+
+    def __init__(self, rows: Batch, device: torch.device):
+        super().__init__(rows)
+        self._device = device
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches go."""
+        return self._device
+
+    def take(self, index: Any) -> Batch:
+        """Rows by slice or positions; only theirs are read."""
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            return self._take(index, pool)
+
+    __getitem__ = take
+
+    def _take(self, index: Any, pool: ThreadPoolExecutor) -> Batch:
+        X = self.rows.X[index.cpu().numpy() if isinstance(index, Tensor) else index]
+        pixels = torch.empty(X.shape, pin_memory=self._device.type == "cuda")
+
+        def read(start: int) -> None:
+            pixels.numpy()[start : start + 32] = X[start : start + 32].read()
+
+        for _ in pool.map(read, range(0, len(X), 32)):
+            pass  # an error of a thread is raised here
+        pixels = pixels.to(self._device, non_blocking=True)
+        return replace(replace(self.rows, X=self._nothing).take(index), X=pixels)
+
+    # What is known of the rows is taken without what the network reads.
+    _nothing: Mapping[str, Tensor] = {}
+
+    def batches(self, indices: Iterable[Any]) -> Iterator[Batch]:
+        """Rows of several indices; the next ones are decoded while the last ones are used."""
+        with ThreadPoolExecutor(self.n_threads) as pool, ThreadPoolExecutor(1) as ahead:
+            coming = deque[Future]()
+            for index in indices:
+                coming.append(ahead.submit(self._take, index, pool))
+                if len(coming) == 2:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+
+def table_of(rows: Batch, device: torch.device) -> ResidentTable:
+    """Table of the rows: on the device as a whole, or streamed to it where X is read row by row."""
+    if not streams(rows.X):
+        return ResidentTable(rows.to(device))
+    known = replace(rows, X=StreamedTable._nothing).to(device)
+    return StreamedTable(replace(known, X=rows.X), device)
+
+
+class ResidentIterator:
+    """Batches of a :class:`ResidentTable`: slices in order, or of a random permutation.
+
+    All batches of an epoch have the same size, up to one row: group rates, and steps of equal
+    length, want no small rest at the end.
+
+    Parameters
+    ----------
+    dataset : ResidentTable
+    batch_size : int
+        Largest size of a batch.
+    shuffle : bool
+    """
+
+    def __init__(self, dataset: ResidentTable, batch_size: int, shuffle: bool = False):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        n, n_batches = len(self.dataset), max(len(self), 1)
+        order = torch.randperm(n, device=self.dataset.device) if self.shuffle else None
+        bounds = [n * i // n_batches for i in range(n_batches + 1)]
+        parts = map(slice, bounds[:-1], bounds[1:])
+        yield from self.dataset.batches(parts if order is None else (order[p] for p in parts))
