@@ -29,6 +29,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The figures of docs/evidence.md: real tables, five seeds, about twenty minutes on two cores.
 evidence: $(VENV)/.test

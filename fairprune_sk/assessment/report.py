@@ -680,7 +680,7 @@ def _tolerance_notes(
         ("ratio", "between_groups"): " (1 − smallest / largest rate)",
         ("ratio", "to_overall"): " (1 − ratio of the rates of any group and of all together)",
     }[constraint.comparison, method]
-    gap = largest_gap(gaps_by_class(notion_cells(constraint, tally), method))
+    gap = float(largest_gap(gaps_by_class(notion_cells(constraint, tally), method)))
     if np.isnan(gap):
         met = "undefined"
     elif gap > requirement.tolerance:

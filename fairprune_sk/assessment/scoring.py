@@ -243,11 +243,13 @@ class FairnessScorer(BaseEstimator):
         """Return what is compared, with how."""
         if isinstance(self.constraint, str) and self.comparison == "ratio":
             return CONSTRAINTS[self.constraint]("ratio")
+        assert isinstance(self.constraint, str | Constraint)
         return notion_of(self.constraint)
 
     def _own_gap(self, rows: Rows, y_pred: np.ndarray, features: pd.DataFrame) -> float:
         """Gap of the user's own metric: the largest of any class and stratum."""
-        gaps = []
+        gaps, metric = [], self.constraint
+        assert not isinstance(metric, str | Constraint)
         for stratum in np.unique(rows.stratum):
             here = rows.stratum == stratum
             if len(np.unique(rows.group[here])) < 2:
@@ -256,7 +258,7 @@ class FairnessScorer(BaseEstimator):
             params = {} if rows.weight is None else {"sample_weight": rows.weight[here]}
             for label in rows.classes:
                 labels = [(codes[here] == label).astype(int) for codes in (rows.y_true, y_pred)]
-                value = float(self.constraint(*labels, sensitive_features=groups, **params))
+                value = float(metric(*labels, sensitive_features=groups, **params))
                 gaps.append(1.0 - value if self.greater_is_better else value)
         return max(gaps, default=np.nan)
 

@@ -68,10 +68,10 @@ class Column:
 
 def columns_of(fitted: Fitted) -> list[Column]:
     """Find the columns of the table of a default network, in their order."""
-    encoder = fitted.encoder
-    names = fitted.feature_names
+    encoder, names = fitted.encoder, fitted.feature_names
+    assert encoder is not None
     if names is None:
-        names = [f"x{i}" for i in range(len(encoder._categorical))]
+        names = np.array([f"x{i}" for i in range(len(encoder._categorical))], dtype=object)
     taken, codes, columns = {"probabilities", "label"}, iter(encoder.codes_), []
     for name, is_category in zip(names, encoder._categorical, strict=True):
         while name in taken:
@@ -84,6 +84,9 @@ def columns_of(fitted: Fitted) -> list[Column]:
 def _category(name: str, codes: dict[Any, float]) -> Column:
     """Input for categories: integers, or else what ``str`` makes of them."""
     known = [value for value in codes if value is not None]
+    kind: type
+    missing: Any
+    unknown: Any
     if known and all(isinstance(v, Integral | np.bool_) and abs(int(v)) < _LARGEST for v in known):
         kind, missing, unknown = int, -(2**63), 1 - 2**63
     else:
@@ -127,7 +130,7 @@ def assembled(onnx: Any, fitted: Fitted, columns: list[Column], network: Any) ->
     while any(column.name.startswith(prefix) for column in columns):
         prefix = f"_{prefix}"
     model = onnx.compose.add_prefix(network, prefix, rename_inputs=bool(columns))
-    graph, constants, nodes = model.graph, [], []
+    graph, constants, nodes = model.graph, list[Any](), list[Any]()
 
     def constant(name: str, array: Any) -> str:
         constants.append(to_tensor(np.asarray(array), f"{prefix}encoder/{name}"))
@@ -140,6 +143,7 @@ def assembled(onnx: Any, fitted: Fitted, columns: list[Column], network: Any) ->
 
     if columns:
         encoder, parts = fitted.encoder, []
+        assert encoder is not None
         numbers = [column.name for column in columns if column.keys is None]
         if numbers:
             x = node("Concat", numbers, axis=1)
@@ -154,13 +158,13 @@ def assembled(onnx: Any, fitted: Fitted, columns: list[Column], network: Any) ->
             x = node("Min", [x, constant("high", encoder.high_.astype(np.float64))])
             parts.append(node("Cast", [x], to=single))
         for column in columns:
-            if column.keys is not None:
-                table = {
+            if column.codes is not None:
+                arrays = {
                     "keys_tensor": np.array(list(column.codes), dtype=_DTYPES[column.kind]),
                     "values_tensor": np.array(list(column.codes.values()), dtype=np.float32),
                     "default_tensor": np.array([-1.0], dtype=np.float32),
                 }
-                table = {name: to_tensor(array) for name, array in table.items()}
+                table: dict[str, Any] = {name: to_tensor(a) for name, a in arrays.items()}
                 parts.append(node("LabelEncoder", [column.name], domain="ai.onnx.ml", **table))
         node("Concat", parts, graph.input[0].name, axis=1)
         kinds = {str: onnx.TensorProto.STRING, int: onnx.TensorProto.INT64, float: double}
@@ -188,8 +192,8 @@ def assembled(onnx: Any, fitted: Fitted, columns: list[Column], network: Any) ->
             make.make_tensor_value_info("label", classes.data_type, ["n"]),
         ]
     )
-    missing = {column.name: column.missing for column in columns if column.keys is not None}
-    make.set_model_props(model, {"missing": json.dumps(missing)} if missing else {})
+    words = {column.name: column.missing for column in columns if column.keys is not None}
+    make.set_model_props(model, {"missing": json.dumps(words)} if words else {})
     return model
 
 

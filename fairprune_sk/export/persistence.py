@@ -118,10 +118,11 @@ def read_fitted(
         state = from_json(data, tensors)
         known, architecture = state["fitted"], state["architecture"]
         parameters, sizes = dict(state["parameters"]), state["sizes"]
-        encoder = None
+        encoder: TableEncoder | None = None
+        built: nn.Module
         if state["encoder"] is not None:
             encoder = TableEncoder()
-            vars(encoder).update(state["encoder"])
+            encoder.__dict__.update(state["encoder"])
             built = TabularNetwork(encoder.edges_, encoder.n_categories_, **architecture)
     except Exception as error:  # whatever strange data leads to
         raise ValueError(
@@ -151,7 +152,7 @@ def read_fitted(
     return parameters, fitted, modules
 
 
-def _architecture(dense: nn.Module) -> dict[str, Any]:
+def _architecture(dense: Any) -> dict[str, Any]:
     """Arguments of the default network beside its bins and categories."""
     hidden = [layer.out_features for layer in dense.hidden if isinstance(layer, nn.Linear)]
     dropout = [layer.p for layer in dense.hidden if isinstance(layer, nn.Dropout)]
@@ -199,13 +200,13 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], part: str) -> list[nn.M
     own |= dict(module.named_buffers(remove_duplicate=False))
     # A tensor of several names is stored under the first: tied weights stay tied.
     first = {id(old): name for name, old in reversed(own.items()) if name in stored}
-    source = {name: name if name in stored else first.get(id(old)) for name, old in own.items()}
-    if None in source.values() or not stored.keys() <= own.keys():
+    source = {name: name if name in stored else first.get(id(old), "") for name, old in own.items()}
+    if "" in source.values() or not stored.keys() <= own.keys():
         raise ValueError(
             f"Got a {type(module).__name__} with parameters {sorted(own)}, but expected those of "
             f"the saved network: {sorted(stored)}."
         )
-    resized, put = [], {}
+    resized, put = [], dict[str, Tensor]()
     for name, old in own.items():
         tensor = stored[source[name]].clone()  # clone: in memory aligned as torch does it
         path, _, leaf = name.rpartition(".")
@@ -225,6 +226,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], part: str) -> list[nn.M
 
 def _dense_net(module: nn.Module, binary: bool, probabilities: bool) -> NeuralNet:
     """Skorch net around a trained module, as the dense phase leaves it."""
+    criterion: type[nn.Module]
     if binary:
         criterion = nn.BCELoss if probabilities else nn.BCEWithLogitsLoss
     else:

@@ -42,7 +42,7 @@ class _Probabilities(nn.Module):
     def scores(self, X: Any) -> Tensor:
         return class_logits(forward(self.network, X), self.probabilities)
 
-    def forward(self, X: Any) -> Tensor:
+    def forward(self, X: Any) -> Any:
         scores = self.scores(X)
         if scores.shape[1] > 1:
             return scores.softmax(dim=1)
@@ -100,6 +100,7 @@ def to_onnx(fitted: Fitted, path: str | os.PathLike[str], X: Any = None) -> None
             output_names=["probabilities", "code"],
             verbose=False,
         )
+    assert network is not None
     model = assembled(onnx, fitted, columns, network.model_proto)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
@@ -139,12 +140,12 @@ def example_inputs(fitted: Fitted, X: Any, n_rows: int) -> Any:
         return table.take(torch.arange(n_rows) % len(table)).X
     draws, encoder = np.random.default_rng(0), fitted.encoder
     if encoder is not None:
-        columns = [draws.uniform(edges[0], edges[-1], n_rows) for edges in encoder.edges_]
-        columns += [draws.integers(n, size=n_rows) for n in encoder.n_categories_]
+        numbers = [draws.uniform(edges[0], edges[-1], n_rows) for edges in encoder.edges_]
+        columns = [*numbers, *(draws.integers(n, size=n_rows) for n in encoder.n_categories_)]
         return torch.from_numpy(np.column_stack(columns).astype(np.float32))
     network = fitted.network
     try:
-        size = (n_rows, fitted.n_features)
+        size = (n_rows, fitted.n_features or 0)
         inputs = torch.from_numpy(draws.normal(size=size).astype(np.float32))
         with evaluating(network):
             forward(network, inputs[:2].to(device_of(network)))

@@ -300,6 +300,10 @@ class CellSums(NamedTuple):
     weight: Tensor
     """Shape (n_cells,)."""
 
+    def plus(self, other: CellSums) -> CellSums:
+        """Return the sums over the rows of both."""
+        return CellSums(self.outcome + other.outcome, self.weight + other.weight)
+
 
 def cell_sums(
     outcome: Tensor, cell: Tensor, n_cells: int, weight: Tensor | None = None

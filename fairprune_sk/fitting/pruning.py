@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -221,15 +222,14 @@ class PruningNet(DeferredLosses):
         self._set_training(False)
         tensors, term = self.state_.tensors(), self.problem.fairness
         parity = None if term is None else term.parity
-        totals, sums = [], list[CellSums]()
+        totals, sums = list[Tensor](), list[CellSums]()
         for batch in ResidentIterator(self.table_, self.table_.evaluation_rows):
             logits, _ = self.problem.evaluate(tensors, batch)
             totals.append(outcome_totals(logits, batch))
             if parity is not None:
                 outcome = hard_outcome(parity.outcome_logits(logits, batch.y))
                 sums.append(parity.sums(outcome, batch))
-        added = CellSums(*map(sum, zip(*sums, strict=True))) if sums else None
-        return sum(totals[1:], totals[0]), added
+        return reduce(torch.add, totals), reduce(CellSums.plus, sums) if sums else None
 
     def candidate(self) -> Candidate:
         """Measure the network of this moment on the whole training table."""

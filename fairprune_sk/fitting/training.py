@@ -161,7 +161,7 @@ def weighing(net: NeuralNet) -> Any:
         which raises ValueError where the net's own does not give the loss of each row.
     """
     own = type(net)
-    view = object.__new__(type(own.__name__, (_Weighing, own), {}))
+    view: Any = object.__new__(type(own.__name__, (_Weighing, own), {}))
     object.__setattr__(view, "__dict__", net.__dict__)
     view.batch_weight = None
     return view

@@ -114,7 +114,8 @@ def _check_output(network: nn.Module | NeuralNet, X: Any, n_classes: int) -> Non
     n = min(2, n_rows(X))
     output = _try(module_of(network), X)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    by_row, by_class = [(n,), (n, 1)], [(n, n_classes)]
+    by_row: list[tuple[int, ...]] = [(n,), (n, 1)]
+    by_class: list[tuple[int, ...]] = [(n, n_classes)]
     if isinstance(network, NeuralNetBinaryClassifier):
         expected, words = by_row, "one logit for each row"
     elif n_classes == 2 and not (isinstance(network, NeuralNet) and _needs_each_class(network)):

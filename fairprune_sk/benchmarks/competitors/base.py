@@ -82,5 +82,5 @@ def check_parameters(estimator: Any) -> None:
             kind, holds, words = numbers[name]
             if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):
                 raise ValueError(f"Got {name}={value!r}, but expected {words}.")
-        if name == "hidden" and not all(isinstance(n, Integral) and n >= 1 for n in value):
+        if name == "hidden" and not all(isinstance(n, Integral) and int(n) >= 1 for n in value):
             raise ValueError(f"Got hidden={value!r}, but expected numbers of units, such as (64,).")
