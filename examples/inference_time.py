@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 from fairprune_sk import FairPruner
-from fairprune_sk.masks import Neuron, prunable_parameters
-from fairprune_sk.masks.compaction import compact, reached_sparsity, shrink
+from fairprune_sk.masks.compaction import reached_sparsity, shrink, with_tensors
+from fairprune_sk.masks.granularity import Neuron, prunable_parameters
 from fairprune_sk.masks.importance import lamp
 from fairprune_sk.networks import ResNet18
 
@@ -82,7 +82,9 @@ def pruned_resnet(scope: str) -> tuple[nn.Module, nn.Module, float]:
     layout = Neuron(scope).layout(dense, X)
     weights = {name: p.detach() for name, p in prunable_parameters(dense).items()}
     masks = layout.project(layout.scores(lamp(weights)), 0.8)
-    return dense, shrink(compact(dense, masks), X), reached_sparsity(masks)
+    left = {name: weights[name] * mask for name, mask in masks.items()}
+    network = with_tensors(dense, left, torch.device("cpu"))
+    return dense, shrink(network, X), reached_sparsity(masks)
 
 
 def main() -> None:

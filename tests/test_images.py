@@ -425,14 +425,14 @@ def test_fairpruner_streams_images_in_both_phases(tmp_path, monkeypatch):
             return self.output(torch.relu(self.conv(X)).mean((2, 3)))
 
     rng = np.random.default_rng(0)
-    y = np.arange(600) % 2
+    y = np.arange(300) % 2
     names = []
     for i, label in enumerate(y):
         pixels = np.uint8(rng.integers(0, 100, (16, 16, 3)) + 120 * label)
         names.append(f"{i}.png")
         Image.fromarray(pixels).save(tmp_path / names[-1])
     images = ImageFiles(tmp_path, names, image_size=16)
-    sex = np.where(np.arange(600) % 3 == 0, "Female", "Male")
+    sex = np.where(np.arange(300) % 3 == 0, "Female", "Male")
     sizes, rows = [], StreamedTable._take
     monkeypatch.setattr(
         StreamedTable,
@@ -452,9 +452,9 @@ def test_fairpruner_streams_images_in_both_phases(tmp_path, monkeypatch):
         random_state=0,
     ).fit(images, y, sensitive_features=sex)
     assert pruner.score(images, y) > 0.9
-    assert pruner.was_fitted_on(images) and not pruner.was_fitted_on(images[:500])
+    assert pruner.was_fitted_on(images) and not pruner.was_fitted_on(images[:200])
     assert pruner.network_.conv.out_channels < 6
-    assert len(sizes) > 6 * 40 and max(sizes) <= 256
+    assert len(sizes) > 3 * 40 and max(sizes) <= 256
     report = fairness_report(pruner, images, y, sensitive_features=sex)
     assert report.overall.loc["accuracy", "pruned"] > 0.9
     with pytest.raises(ValueError, match="default network takes a table"):

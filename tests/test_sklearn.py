@@ -35,6 +35,8 @@ from sklearn.utils.estimator_checks import (
     check_get_feature_names_out_error,
     check_global_output_transform_pandas,
     check_global_set_output_transform_polars,
+    check_methods_sample_order_invariance,
+    check_methods_subset_invariance,
     check_param_validation,
     check_readonly_memmap_input,
     check_set_output_transform,
@@ -65,16 +67,21 @@ def small(kind=FairPruner, **kwargs):
     return kind(**options | kwargs)
 
 
+def defaults(kind=FairPruner, **kwargs):
+    """With every default but the constraint, which needs groups, and the epochs, for time."""
+    return small(kind, sparsity=FairPruner().sparsity, **kwargs)
+
+
 def grouped():
     # Among a few random rows a gap is not a matter of training: nothing is out of tolerance.
-    return small(Grouped, constraint="demographic_parity", tolerance=1.0, min_group_count=1)
+    return defaults(Grouped, constraint="demographic_parity", tolerance=1.0, min_group_count=1)
 
 
 # ------------------------------------------------------------------- scikit-learn's own checks
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # checks with too few rows for the network
-@parametrize_with_checks([small(), grouped()])
+@parametrize_with_checks([defaults(), grouped()])
 def test_estimator_checks(estimator, check):
     try:
         check(estimator)
@@ -83,7 +90,27 @@ def test_estimator_checks(estimator, check):
         raise
 
 
-@pytest.mark.parametrize(("make", "n_checks"), [(small, 68), (grouped, 60)])
+@pytest.mark.parametrize("max_epochs", ["auto", 5, 50])
+@pytest.mark.parametrize(
+    "check", [check_methods_sample_order_invariance, check_methods_subset_invariance]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_predictions_do_not_depend_on_the_other_rows(check, max_epochs):
+    check("FairPruner", FairPruner(constraint=None, max_epochs=max_epochs))
+
+
+def test_a_row_is_predicted_to_the_same_bits_wherever_it_stands(fitted, table):
+    X = table[0].iloc[:400]
+    order = np.random.default_rng(0).permutation(len(X))
+    for method in ("decision_function", "predict_proba", "transform", "predict_dense"):
+        predict = getattr(fitted, method)
+        together = predict(X)
+        assert np.array_equal(predict(X.iloc[order]), together[order])
+        for part in (slice(0, 1), slice(7, 40), slice(100, 301)):
+            assert np.array_equal(predict(X.iloc[part]), together[part])
+
+
+@pytest.mark.parametrize(("make", "n_checks"), [(defaults, 68), (grouped, 60)])
 def test_number_of_estimator_checks(make, n_checks):
     # MLPClassifier is offered 67.
     assert len(list(estimator_checks_generator(make(), legacy=True))) >= n_checks

@@ -15,7 +15,7 @@ from fairprune_sk.masks.granularity import prunable_parameters
 from fairprune_sk.masks.units import cut, find_units
 from fairprune_sk.networks.default import TabularNetwork
 from fairprune_sk.networks.transformer import TabularTransformer
-from fairprune_sk.networks.vision import MobileNetV2, ResNet10, ResNet18
+from fairprune_sk.networks.vision import MobileNetV2, ResNet10
 
 
 class Net(nn.Module):
@@ -153,7 +153,6 @@ NETWORKS = {
     ),
     "transformer": (lambda: TabularTransformer(5), (4, 5)),
     "ResNet-10": (ResNet10, (2, 3, 64, 64)),
-    "ResNet-18": (ResNet18, (2, 3, 64, 64)),
     "MobileNetV2": (MobileNetV2, (2, 3, 64, 64)),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,7 +139,7 @@ class Fitted:
     def scores(self, X: Any, *, dense: bool = False) -> np.ndarray:
         """Logits for a checked table: shape (n,), or (n, n_classes) for more than two classes."""
         module = self.dense.module_ if dense else self.network
-        scores = logits(module, self.table(X), self.probabilities).numpy()
+        scores = self._over(X, module, lambda m, table: logits(m, table, self.probabilities))
         return (scores[:, 0] if scores.shape[1] == 1 else scores).astype(np.float64)
 
     def probabilities_of(self, X: Any) -> np.ndarray:
@@ -155,7 +156,24 @@ class Fitted:
 
     def hidden(self, X: Any) -> np.ndarray:
         """Last hidden layer for a checked table, shape (n, n_hidden)."""
-        return hidden(self.network, self.table(X)).numpy()
+        return self._over(X, self.network, hidden)
+
+    def _over(
+        self, X: Any, module: nn.Module, function: Callable[[nn.Module, ResidentTable], Tensor]
+    ) -> np.ndarray:
+        """Apply a function of a network and a table to a checked table; single precision.
+
+        Kernels sum a row in an order that depends on its place among the others, which shows in
+        the last bits. The default network is evaluated in double precision, and rounded: what it
+        predicts for a row does not depend on the rows beside it.
+        """
+        rows = self.encoded(X)
+        if self.encoder is not None:
+            device = device_of(module)
+            device = torch.device("cpu") if device.type == "mps" else device  # knows no doubles
+            module = copy.deepcopy(plain(module)).to(device).double()
+            rows = rows.astype(np.float64)
+        return function(module, table_of(Batch(rows), torch.device("cpu"))).float().numpy()
 
     def was_fitted_on(self, X: Any) -> bool:
         """Whether a checked table is that of the fit."""

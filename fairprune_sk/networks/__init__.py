@@ -8,10 +8,11 @@ network, transformer and convolutional networks. Nothing here knows groups, mask
 from fairprune_sk.networks.default import TabularNetwork
 from fairprune_sk.networks.encoding import TableEncoder
 from fairprune_sk.networks.transformer import TabularTransformer
-from fairprune_sk.networks.vision import MobileNetV2, ResNet10, ResNet18
+from fairprune_sk.networks.vision import MobileNetV2, ResNet, ResNet10, ResNet18
 
 __all__ = [
     "MobileNetV2",
+    "ResNet",
     "ResNet10",
     "ResNet18",
     "TableEncoder",
