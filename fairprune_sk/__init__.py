@@ -5,7 +5,12 @@ from typing import Any
 from fairprune_sk._version import __version__
 from fairprune_sk.assessment.report import FairnessReport, fairness_report
 from fairprune_sk.assessment.scoring import make_fairness_scorer, sparsest_within
-from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, SmallGroupWarning
+from fairprune_sk.exceptions import (
+    CollapseWarning,
+    ConstraintNotMetWarning,
+    SmallGroupWarning,
+    SuspectColumnWarning,
+)
 from fairprune_sk.pruner import FairPruner, load
 from fairprune_sk.solvers import BilevelSolver
 
@@ -16,6 +21,7 @@ __all__ = [
     "FairPruner",
     "FairnessReport",
     "SmallGroupWarning",
+    "SuspectColumnWarning",
     "__version__",
     "benchmark",
     "fairness_report",

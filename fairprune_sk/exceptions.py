@@ -18,6 +18,10 @@ class CollapseWarning(UserWarning):
     """The pruned network predicts (almost) one class only."""
 
 
+class SuspectColumnWarning(UserWarning):
+    """A column teaches a network nothing, or gives the target away."""
+
+
 class SmallGroupWarning(UserWarning):
     """Groups with too few rows were left out of the constraint."""
 

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from fairlearn.reductions import Moment
 from sklearn.base import (
@@ -28,8 +29,10 @@ from fairprune_sk.export.onnx_graph import onnx_inputs
 from fairprune_sk.export.persistence import read_fitted, write_fitted
 from fairprune_sk.export.traced import to_onnx, to_torch_export
 from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint
+from fairprune_sk.fairness.groups import check_order
 from fairprune_sk.fairness.requirement import requirement_of
 from fairprune_sk.fitting.callbacks import EpochTasks
+from fairprune_sk.fitting.columns import warn_of_columns
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
 from fairprune_sk.fitting.outcome_warnings import warn_about
@@ -39,6 +42,7 @@ from fairprune_sk.fitting.task import Given, settings_of, task_of
 from fairprune_sk.fitting.training import seeded
 from fairprune_sk.fitting.validation import (
     SCHEMA,
+    check_apart,
     check_groups,
     check_labels,
     check_parity,
@@ -196,6 +200,9 @@ class FairPruner(
         If the pruned network selects (almost) nobody, or everybody.
     SmallGroupWarning
         If a group is too small to be constrained.
+    SuspectColumnWarning
+        If a column of a DataFrame is constant, names the rows, holds dates as text, or predicts
+        the target almost alone.
 
     References
     ----------
@@ -398,6 +405,9 @@ class FairPruner(
         sample_weight: Any,
     ) -> Given:
         """Check and code what the user gave."""
+        asked_of = {"sensitive_features": sensitive_features, "control_features": control_features}
+        check_order(X, y=y, **asked_of, sample_weight=sample_weight)
+        check_order(y, **asked_of, sample_weight=sample_weight)
         X = check_X(self, X, reset=last is None)
         labels = check_labels(y, type(self).__name__, self.pos_label, last)
         n = len(labels.codes)
@@ -408,9 +418,12 @@ class FairPruner(
         group, groups = check_groups(sensitive_features, n, asked, self.missing_sensitive)
         parity, cell = None, None
         if requirement is not None and group is not None and groups is not None:
+            check_apart(labels.codes, group)
             parity, cell = check_parity(
                 requirement, labels, group, groups, control_features, self.min_group_count
             )
+        if isinstance(X, pd.DataFrame) and self.estimator is None:
+            warn_of_columns(X, labels.codes)
         schema = {name: vars(self)[name] for name in SCHEMA if name in vars(self)}
         return Given(X, *labels, weight, group, groups, parity, cell, schema)
 

@@ -26,7 +26,13 @@ from fairlearn.metrics import MetricFrame
 from sklearn.utils import check_random_state, column_or_1d
 
 from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint, ErrorRateParity
-from fairprune_sk.fairness.groups import counted, group_codes, group_name, sensitive_frame
+from fairprune_sk.fairness.groups import (
+    check_order,
+    counted,
+    group_codes,
+    group_name,
+    sensitive_frame,
+)
 
 N_DRAWS = 1000
 """Draws behind each noise floor and each interval."""
@@ -750,6 +756,13 @@ def _checked_cells(
 ) -> Cells:
     """Check what is passed, and sum up the cells of the rows that have a group."""
     notion = notion_of(constraint)
+    check_order(
+        y_true,
+        y_pred=y_pred,
+        sensitive_features=sensitive_features,
+        control_features=control_features,
+        sample_weight=sample_weight,
+    )
     y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
     n_rows = len(y_true)
     if n_rows != len(y_pred):

@@ -46,7 +46,7 @@ from fairprune_sk.assessment.metrics import (
     row_names,
 )
 from fairprune_sk.fairness.constraints import Constraint, DegradationParity
-from fairprune_sk.fairness.groups import counted
+from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of
 from fairprune_sk.fitting.outcome_warnings import COLLAPSE_SHARE
 from fairprune_sk.masks.granularity import prunable_parameters
@@ -398,6 +398,9 @@ def fairness_report(
     Fairness report: 400 rows, 2 groups by sensitive_feature, positive label 'yes'
     """
     n_rows = _n_rows(X)
+    asked_of = {"sensitive_features": sensitive_features, "control_features": control_features}
+    check_order(X, y=y, **asked_of, sample_weight=sample_weight)
+    check_order(y, **asked_of, sample_weight=sample_weight)
     y = column_or_1d(y)
     if len(y) != n_rows:
         raise ValueError(

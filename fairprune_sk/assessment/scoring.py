@@ -31,7 +31,13 @@ from fairprune_sk.assessment.metrics import (
 from fairprune_sk.assessment.report import unwrapped
 from fairprune_sk.exceptions import ConstraintNotMetWarning
 from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint
-from fairprune_sk.fairness.groups import counted, group_codes, group_name, sensitive_frame
+from fairprune_sk.fairness.groups import (
+    check_order,
+    counted,
+    group_codes,
+    group_name,
+    sensitive_frame,
+)
 
 # 0.8 - 0.6 is a hair above 0.2 in floating point, and yet within a limit of 0.2.
 _ROUNDING = 1e-9
@@ -124,6 +130,8 @@ class FairnessScorer(BaseEstimator):
             than two groups can be compared.
         """
         self._check_parameters()
+        asked_of = {"sensitive_features": sensitive_features, "control_features": control_features}
+        check_order(X, y=y, **asked_of, sample_weight=sample_weight)
         y = np.asarray(y)
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         features = self._frame("sensitive_features", X, sensitive_features, len(y))

@@ -210,6 +210,40 @@ def group_name(group: Any) -> str:
     return ", ".join(str(value) for value in group) if isinstance(group, tuple) else str(group)
 
 
+def check_order(index: Any, **values: Any) -> None:
+    """Refuse what holds the labels of another index, but in another order: rows are taken in order.
+
+    A different index (other labels) says nothing about the order, and is taken as it comes.
+
+    Parameters
+    ----------
+    index : Any
+        Something with the index of pandas to compare with, such as X; without one, nothing is
+        compared.
+    **values : Any
+        What goes with it row by row, by the name that the message uses.
+
+    Raises
+    ------
+    ValueError
+        If an index has the same labels in another order.
+    """
+    own = getattr(index, "index", None)
+    if not isinstance(own, pd.Index):
+        return
+    for name, value in values.items():
+        other = getattr(value, "index", None)
+        if not isinstance(other, pd.Index) or len(other) != len(own) or other.equals(own):
+            continue
+        ours, theirs = (np.sort(pd.util.hash_pandas_object(i, index=False)) for i in (own, other))
+        if np.array_equal(ours, theirs):
+            raise ValueError(
+                f"Got {name} with the index labels of the other rows in another order, but rows "
+                f"are taken in the order in which they come: pass {name}.loc[X.index], or, if "
+                f"they are in the right order already, {name}.to_numpy()."
+            )
+
+
 def counted(n: int, thing: str) -> str:
     """Count things in words: ``"1 row"``, ``"1,200 rows"``."""
     return f"{n:,} {thing}" + ("" if n == 1 else "s")

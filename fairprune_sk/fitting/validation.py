@@ -21,17 +21,21 @@ from fairprune_sk.fairness.constraints import cell_codes, class_columns
 from fairprune_sk.fairness.groups import group_codes, group_name, sensitive_frame
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import Requirement
+from fairprune_sk.fitting.columns import kind_of, like_those_of_fit, with_numbers
 from fairprune_sk.networks.batch import streams
 
 # A group of this many times min_group_count rows without, say, a single positive is no accident
 # of a small sample: what to do about it is for the user to decide.
 _NO_ACCIDENT = 10
 
+# More groups than this, most of them too small, are no groups but values.
+_MANY_GROUPS = 20
+
 # Cells that a message names one by one.
-_SHOWN = 100
+_SHOWN = 8
 
 
-SCHEMA = ("n_features_in_", "feature_names_in_", "_inputs")
+SCHEMA = ("n_features_in_", "feature_names_in_", "_inputs", "_kinds")
 """What :func:`check_X` remembers of the table of ``fit``, as attributes of the estimator."""
 
 
@@ -135,7 +139,8 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
             )
         return check_inputs(estimator, X, reset=reset)
     if reset:
-        estimator.__dict__.pop("_inputs", None)
+        for name in ("_inputs", "_kinds"):
+            estimator.__dict__.pop(name, None)
     elif hasattr(estimator, "_inputs"):
         raise ValueError(
             f"Got X of type {type(X).__name__}, but expected a dict with the inputs of fit: "
@@ -157,6 +162,11 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
                 f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s) (shape="
                 f"{X.shape}) while a minimum of 1 is required by FairPruner."
             )
+        if reset:
+            estimator._kinds = [kind_of(X.iloc[:, i]) for i in range(X.shape[1])]
+        elif hasattr(estimator, "_kinds"):
+            X = like_those_of_fit(X, estimator._kinds)
+        X = with_numbers(X)
         numbers = X.select_dtypes("number")
         infinite = np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan)).any(axis=0)
         if infinite.any():
@@ -327,6 +337,29 @@ def check_groups(
     return codes, groups
 
 
+def check_apart(codes: np.ndarray, group: np.ndarray) -> None:
+    """Refuse sensitive features that are the target itself: no rate could differ by them alone.
+
+    Parameters
+    ----------
+    codes, group : ndarray of shape (n,), int64
+        Classes, and groups; -1 for a row without a group.
+
+    Raises
+    ------
+    ValueError
+        If each group has rows of one class, and each class of one group.
+    """
+    inside = group >= 0
+    pairs = np.unique(np.column_stack([codes[inside], group[inside]]), axis=0)
+    if len(pairs) == len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1])):
+        raise ValueError(
+            "Got sensitive_features that are the target y, value for value: between the groups "
+            "of a prediction's own target no rate can be equal. Pass who the people are, such as "
+            "sex or age group."
+        )
+
+
 def check_parity(
     requirement: Requirement,
     labels: Labels,
@@ -412,6 +445,15 @@ def check_parity(
             f"Got groups without an example that {type(constraint).__name__} conditions on: "
             f"{names(impossible)}. Their rate does not exist: merge them with other groups, "
             "leave their rows out, or choose another constraint."
+        )
+    of_group = np.bincount(group[inside], minlength=n_groups)
+    n_small = int((of_group < min_group_count).sum())
+    if n_groups > _MANY_GROUPS and n_small > n_groups / 2:
+        raise ValueError(
+            f"Got sensitive_features with {n_groups} groups in {len(y):,} rows, of which {n_small} "
+            f"have fewer than min_group_count={min_group_count} rows: their rates say nothing. "
+            "Make fewer groups: bin numbers such as an age (pandas.cut), merge rare values, and "
+            "leave out what names the rows."
         )
     constrained = counts >= min_group_count
     if (constrained.view(-1, n_groups).sum(dim=1) < 2).all():

@@ -1,0 +1,173 @@
+"""Columns of a table: what they hold, what becomes of dates, and which of them hurt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import cross_val_predict
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+from fairprune_sk.exceptions import SuspectColumnWarning, warn_at_caller
+
+# Tables with fewer rows show anything by chance.
+FEWEST_ROWS = 50
+# A text column with more distinct values than this share of its rows names the rows.
+DISTINCT_SHARE = 0.9
+# Rows on which a single column is tried, and the share of them that it must get right.
+TRIED_ROWS, LEAK_ACCURACY = 2000, 0.995
+
+_DATE = r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T]\d{1,2}:\d{2}.*)?\s*"
+_DAY = pd.Timedelta(days=1)
+
+
+def kind_of(column: pd.Series) -> str:
+    """Say what a column holds: "numbers", "booleans", "dates", "durations", "text", or "values".
+
+    A column without any value holds "nothing".
+    """
+    dtype: Any = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        dtype = dtype.categories.dtype
+    if pd.api.types.is_bool_dtype(dtype) and not pd.api.types.is_object_dtype(dtype):
+        return "booleans"
+    if pd.api.types.is_numeric_dtype(dtype):
+        return "numbers"
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return "dates"
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return "durations"
+    inferred = pd.api.types.infer_dtype(column.astype(object), skipna=True)
+    known = {"string": "text", "boolean": "booleans", "empty": "nothing"}
+    numbers = ("integer", "floating", "mixed-integer-float", "decimal")
+    return "numbers" if inferred in numbers else known.get(inferred, "values")
+
+
+def with_numbers(X: pd.DataFrame) -> pd.DataFrame:
+    """Turn dates into days since 1970, and durations into days; X itself stays as it is."""
+    changed = {}
+    for i, dtype in enumerate(X.dtypes):
+        column = X.iloc[:, i]
+        if isinstance(dtype, pd.DatetimeTZDtype):
+            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+        if pd.api.types.is_datetime64_any_dtype(dtype):
+            changed[i] = (column - pd.Timestamp(0)) / _DAY
+        elif pd.api.types.is_timedelta64_dtype(dtype):
+            changed[i] = column / _DAY
+    if not changed:
+        return X
+    columns = [changed.get(i, X.iloc[:, i]) for i in range(X.shape[1])]
+    return pd.concat(columns, axis=1).set_axis(X.columns, axis=1)
+
+
+def like_those_of_fit(X: pd.DataFrame, kinds: list[str]) -> pd.DataFrame:
+    """Refuse, by name, columns that hold something else than they did in ``fit``.
+
+    Numbers that are written as text become numbers.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n, n_columns)
+    kinds : list of str
+        What each column held in ``fit``; see :func:`kind_of`.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    ValueError
+        If a column holds something else, and nothing that means the same.
+    """
+    changed = {}
+    for i, expected in enumerate(kinds):
+        column = X.iloc[:, i]
+        found = kind_of(column)
+        if found in (expected, "nothing") or expected in ("values", "nothing"):
+            continue
+        if {expected, found} == {"numbers", "booleans"}:  # True is 1
+            continue
+        if expected == "numbers" and found == "text":
+            numbers = pd.to_numeric(column, errors="coerce")
+            if (numbers.notna() == column.notna()).all():
+                changed[i] = numbers
+                continue
+        example = column.dropna().astype(object).iloc[0]  # as plain Python prints it
+        raise ValueError(
+            f"Got column {X.columns[i]!r} with {found}, such as {example!r}, but expected "
+            f"{expected}, as in fit: convert it to what it was then."
+        )
+    if not changed:
+        return X
+    columns = [changed.get(i, X.iloc[:, i]) for i in range(X.shape[1])]
+    return pd.concat(columns, axis=1).set_axis(X.columns, axis=1)
+
+
+def warn_of_columns(X: pd.DataFrame, y: np.ndarray) -> None:
+    """Warn of columns by name that teach a network nothing, or too much.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n, n_columns)
+    y : ndarray of shape (n,), int64
+        Class codes.
+
+    Warns
+    -----
+    SuspectColumnWarning
+        Of constant columns, columns that name the rows, dates that are text, and columns that
+        predict the target almost alone.
+    """
+    if len(X) < FEWEST_ROWS:
+        return
+    found: dict[str, list[str]] = {}
+    tried = np.random.default_rng(0).permutation(len(X))[:TRIED_ROWS]
+    for i, name in enumerate(X.columns):
+        what = _suspicion(X.iloc[:, i]) or _leak(X.iloc[tried, i], y[tried])
+        if what:
+            found.setdefault(what, []).append(repr(name))
+    for what, names in found.items():
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        warn_at_caller(f"{', '.join(names[:5])}{more}: {what}", SuspectColumnWarning)
+
+
+def _suspicion(column: pd.Series) -> str:
+    """Say what is wrong with a column, whatever the target."""
+    distinct = column.nunique()
+    if distinct < 2 and not (distinct and column.isna().any()):
+        return "constant, and of no use to a network. Drop it."
+    kind = kind_of(column)
+    if kind == "numbers" and distinct == len(column) and pd.api.types.is_integer_dtype(column):
+        if column.max() - column.min() == len(column) - 1:
+            return "numbers the rows, as an identifier does; a network learns it by heart. Drop it."
+    if kind != "text":
+        return ""
+    few = column.dropna().iloc[:200].astype(str)
+    if few.str.fullmatch(_DATE).all():
+        return "dates as text, each a category of its own. Turn it into dates: pandas.to_datetime."
+    if distinct > DISTINCT_SHARE * len(column):
+        return "names nearly every row, as an identifier does. Drop it, or make groups of it."
+    return ""
+
+
+def _leak(column: pd.Series, y: np.ndarray) -> str:
+    """Say whether a column alone predicts the target, on rows that it was not learned on."""
+    fewest = np.bincount(y)[np.unique(y)].min()
+    if fewest < FEWEST_ROWS / 2:
+        return ""
+    if kind_of(column) == "numbers" and pd.api.types.is_numeric_dtype(column):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)[:, None]
+    else:
+        categories = column.astype(object).where(column.notna(), None).to_numpy()[:, None]
+        values = OrdinalEncoder().fit_transform(categories.astype(str))
+    tree = DecisionTreeClassifier(max_leaf_nodes=16, min_samples_leaf=5, random_state=0)
+    right = cross_val_predict(tree, values, y, cv=2) == y
+    if min(right[y == label].mean() for label in np.unique(y)) < LEAK_ACCURACY:
+        return ""
+    return (
+        "predicts the target almost alone, as what is known only after the outcome does (a leak). "
+        "Drop it, unless it is known when a prediction is made."
+    )
