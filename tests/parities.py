@@ -20,4 +20,6 @@ def parity_of(
         constrained = torch.ones(n_cells, dtype=torch.bool)
     conditions = tuple(str(i) for i in range(len(constrained) // n_groups))
     requirement = Requirement(constraint, tolerance, gap_method)
-    return Parity(requirement, tuple(map(str, range(n_groups))), conditions, constrained)
+    n_rows = torch.as_tensor(kwargs.get("n_rows", [1000] * len(constrained)))
+    groups = tuple(map(str, range(n_groups)))
+    return Parity(requirement, groups, conditions, n_rows, constrained)

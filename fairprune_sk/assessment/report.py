@@ -45,23 +45,16 @@ from fairprune_sk.assessment.metrics import (
     reduction_series,
     row_names,
 )
+from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import Constraint, DegradationParity
 from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of
-from fairprune_sk.fitting.outcome_warnings import COLLAPSE_SHARE
 from fairprune_sk.masks.granularity import prunable_parameters
 
 __all__ = ["FairnessReport", "fairness_gap", "fairness_report", "noise_floor"]
 
 MIN_CELL_COUNT = 30
 """A rate over fewer rows than this is reported as too small to judge."""
-
-LABEL_SHARE = 0.1
-"""A class is hardly predicted where that is for less than this share of the rows that have it.
-
-A sound classifier of a rare class predicts it less often than it occurs; where the dense network
-does not, a larger share (``COLLAPSE_SHARE``) is too small for the pruned one.
-"""
 
 MAX_BALANCED_LOSS = 0.05
 """Balanced accuracy that pruning may cost before the report begins with it."""
@@ -632,12 +625,9 @@ def _alarms(
     labelled, predicted = shares(rows.y_true), {n: shares(codes) for n, codes in y_pred.items()}
     alarms = []
     for network, own in reversed(predicted.items()):
-        hardly = own < LABEL_SHARE * labelled
-        hardly |= (own == 0) & (np.count_nonzero(own) == 1)
-        beside = ""
-        if network == "pruned":
-            hardly |= own < COLLAPSE_SHARE * np.minimum(predicted["dense"], labelled)
-            beside = ", dense network: {dense:.2%}"
+        dense = predicted["dense"] if network == "pruned" else None
+        hardly = hardly_predicted(own, labelled, dense)
+        beside = "" if dense is None else ", dense network: {dense:.2%}"
         named = [
             f"{labels[k]!r} for {own[k]:.2%} of the rows (labels: {labelled[k]:.2%}"
             + beside.format(dense=predicted.get("dense", own)[k])

@@ -35,6 +35,8 @@ class Parity:
     conditions : tuple of str
         What the rates of the groups are conditioned on (event, class and control stratum): a name
         for each ``n_groups`` cells.
+    n_rows : Tensor of shape (n_cells,), int64
+        Rows in each cell, whatever their weights.
     constrained : Tensor of shape (n_cells,), bool
         False for the cells that are too small to be constrained.
     positive : {0, 1}
@@ -44,6 +46,7 @@ class Parity:
     requirement: Requirement
     groups: tuple[str, ...]
     conditions: tuple[str, ...]
+    n_rows: Tensor
     constrained: Tensor
     positive: int = 1
 

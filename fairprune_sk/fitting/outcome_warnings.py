@@ -1,15 +1,30 @@
-"""Warnings about a fit whose result is not what was asked for."""
+"""Warnings about a fit whose result is not what was asked for: what happened, and what may help.
+
+Each piece of advice stands for a situation in which it was seen to help; the tests hold a fit for
+each. What helps in one situation harms in another: a larger ``fairness_weight`` ends in a network
+that selects nobody, and a lower sparsity as often as not in a larger gap.
+"""
 
 from __future__ import annotations
 
-from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, warn_at_caller
-from fairprune_sk.fitting.dense import Dense
-from fairprune_sk.fitting.pruning import Run, outcome_totals
-from fairprune_sk.fitting.task import Task
+import math
+from typing import NamedTuple
 
-# A pruned network that predicts a class for less than this share of the rows for which the dense
-# one does has bought its small gap by hardly predicting it.
-COLLAPSE_SHARE = 0.25
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, warn_at_caller
+from fairprune_sk.fairness.collapse import hardly_predicted
+from fairprune_sk.fairness.constraints import CellSums, class_columns, pooled_rates, rates
+from fairprune_sk.fairness.objective import FairnessTerm
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.fitting.dense import Dense
+from fairprune_sk.fitting.pruning import Run, auto_epochs, batch_rows, outcome_totals
+from fairprune_sk.fitting.task import Settings, Task
+from fairprune_sk.networks.batch import over_processes
+
+_SHOWN = 4  # cells named in one message
 
 
 def warn_about(task: Task, dense: Dense, run: Run) -> None:
@@ -20,27 +35,256 @@ def warn_about(task: Task, dense: Dense, run: Run) -> None:
     task : Task
     dense : Dense
     run : Run
+
+    Warns
+    -----
+    ConstraintNotMetWarning, CollapseWarning
     """
-    best, parity, classes = run.best, task.parity, task.given.classes
-    n, _, *selected = outcome_totals(dense.logits, task.rows).tolist()
-    dense_rates = [rows / n for rows in selected]
+    parity, best = task.parity, run.best
     if parity is not None and best.violation > 0.0:
-        requirement = parity.requirement
-        warn_at_caller(
-            f"No pruned network met {type(requirement.constraint).__name__}: the gap on the "
-            f"training rows is {best.gap:.4f}, the tolerance {requirement.tolerance:g}. Allow a "
-            "larger tolerance, a lower sparsity, more max_epochs or a larger fairness_weight; very "
-            "small groups may need merging.",
-            ConstraintNotMetWarning,
+        advice = advice_on_miss(task.settings, len(task.rows), parity, run)
+        warn_at_caller(f"{described_miss(parity, run)} {_joined(advice)}", ConstraintNotMetWarning)
+    labelled, *predicted = class_shares(task, dense, run)
+    before, after = predicted
+    hardly = hardly_predicted(after, labelled, before)
+    if hardly.any():
+        named = "; ".join(
+            f"{str(task.given.classes[k])!r} for {after[k]:.1%} of the training rows, the dense "
+            f"one for {before[k]:.1%} (labels: {labelled[k]:.1%})"
+            for k in np.flatnonzero(hardly)[:_SHOWN]
         )
-    columns = classes[1:] if len(classes) == 2 else classes
-    for label, rate, dense_rate in zip(columns, best.selection_rates, dense_rates, strict=True):
-        if rate < COLLAPSE_SHARE * dense_rate or (rate == 1.0 and dense_rate < 1.0):
-            warn_at_caller(
-                f"The pruned network collapsed: it predicts {str(label)!r} for {rate:.1%} of the "
-                f"training rows, the dense one for {dense_rate:.1%}. A gap between rates near 0 "
-                "or 1 is small without being fair. Allow a lower sparsity or a larger tolerance, "
-                "or, with tolerance=None, a smaller fairness_weight.",
-                CollapseWarning,
-            )
-            return
+        advice = advice_on_collapse(task, run, bool(hardly_predicted(before, labelled).any()))
+        warn_at_caller(
+            f"The pruned network collapsed: it predicts {named}. A gap between rates near 0 or 1 "
+            f"is small without being fair. {_joined(advice)}",
+            CollapseWarning,
+        )
+
+
+def class_shares(task: Task, dense: Dense, run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weighted shares of the classes among labels, and the two networks' predictions.
+
+    Returns
+    -------
+    labelled, dense, pruned : ndarray of shape (n_classes,)
+    """
+    rows, n_classes = task.rows, len(task.given.classes)
+    is_class = class_columns(rows.y, dense.logits.shape[1]).double()
+    weight = torch.ones(len(rows)) if rows.weight is None else rows.weight
+    labels = over_processes((is_class * weight.double().unsqueeze(-1)).sum(0))
+    n, _, *selected = outcome_totals(dense.logits, rows).tolist()
+    columns = labels.numpy() / n, np.array(selected) / n, np.array(run.best.selection_rates)
+    if n_classes > 2:
+        return columns
+    # One column stands for the second class.
+    labelled, before, after = (np.append(1.0 - share, share) for share in columns)
+    return labelled, before, after
+
+
+# --- what happened ---
+
+
+class Apart(NamedTuple):
+    """Two rates that are compared, furthest apart of all."""
+
+    gap: float
+    condition: int
+    low: int | None
+    """Cell of the lower rate; None for all groups together."""
+    high: int | None
+
+
+def furthest_apart(parity: Parity, sums: CellSums) -> Apart:
+    """Find the two rates that make the gap.
+
+    Parameters
+    ----------
+    parity : Parity
+    sums : CellSums
+        Of one network, over a whole table.
+
+    Returns
+    -------
+    Apart
+    """
+    rate, n_groups = rates(sums).tolist(), parity.n_groups
+    pooled = pooled_rates(sums, n_groups).tolist()
+    counted = (parity.constrained.to(sums.weight.device) & (sums.weight > 0)).tolist()
+    by_ratio = parity.requirement.constraint.comparison == "ratio"
+    found = []
+    for condition in range(len(parity.conditions)):
+        first = condition * n_groups
+        compared: list[tuple[float, int | None]] = [
+            (rate[cell], cell) for cell in range(first, first + n_groups) if counted[cell]
+        ]
+        if not compared:
+            continue
+        if parity.requirement.gap_method == "to_overall":
+            compared.append((pooled[first], None))
+        (low, low_cell), (high, high_cell) = min(compared, key=_first), max(compared, key=_first)
+        gap = high - low
+        if by_ratio:
+            gap = gap / high if high > 0.0 else 0.0
+        found.append(Apart(gap, condition, low_cell, high_cell))
+    return max(found, key=_first)
+
+
+def _first(pair: tuple) -> float:
+    return pair[0]
+
+
+def cell_name(parity: Parity, cell: int) -> str:
+    """Name a cell with its rows: ``"'abroad' (31 positive rows)"``."""
+    condition = parity.conditions[cell // parity.n_groups]
+    rows = "rows" if condition == "all" else f"{condition} rows"
+    return f"{parity.groups[cell % parity.n_groups]!r} ({int(parity.n_rows[cell])} {rows})"
+
+
+def described_miss(parity: Parity, run: Run) -> str:
+    """Say what was missed, by how much, and between whom."""
+    requirement, best = parity.requirement, run.best
+    assert best.sums is not None
+    apart, rate = furthest_apart(parity, best.sums), rates(best.sums).tolist()
+    pooled = pooled_rates(best.sums, parity.n_groups).tolist()
+
+    def side(cell: int | None) -> str:
+        if cell is None:
+            return f"{pooled[apart.condition * parity.n_groups]:.3f} for all groups together"
+        return f"{rate[cell]:.3f} for {cell_name(parity, cell)}"
+
+    return (
+        f"No pruned network met {type(requirement.constraint).__name__}: the gap on the training "
+        f"rows is {best.gap:.4f}, the tolerance {requirement.tolerance:g}. It lies between "
+        f"{side(apart.low)} and {side(apart.high)}."
+    )
+
+
+def enforces(settings: Settings, parity: Parity) -> bool:
+    """Whether the solver does anything for fairness, or measures it only."""
+    return type(settings.solver.fairness_term(parity, 0.0, 1.0)) is not FairnessTerm
+
+
+def too_few_epochs(settings: Settings, n: int) -> bool:
+    """Whether the pruning of n rows is shorter than ``max_epochs="auto"`` makes it."""
+    if settings.max_epochs == "auto":
+        return False
+    return int(settings.max_epochs) < auto_epochs(-(-n // batch_rows(settings, n)))
+
+
+def still_rising(run: Run) -> bool:
+    """Whether the multipliers rose in the last quarter: the bound was not reached yet."""
+    largest = run.history[:, "max_multiplier"]
+    return largest[-1] > largest[-1 - len(largest) // 4]
+
+
+def small_cells(parity: Parity) -> Tensor:
+    """Find constrained cells where one row moves the rate by more than the cell's bound.
+
+    What a solver then enforces is where single rows fall. None are small where fewer than two
+    groups would be left to compare in every condition.
+
+    Returns
+    -------
+    Tensor of shape (n_cells,), bool
+    """
+    bound, constrained = parity.cell_bound, parity.constrained.cpu()
+    if bound is None:
+        return torch.zeros_like(constrained)
+    small = constrained & (parity.n_rows * bound < 1.0)
+    if small.any():
+        # As min_group_count cuts, which knows no conditions.
+        left = constrained & (parity.n_rows > parity.n_rows[small].max())
+        if (left.view(-1, parity.n_groups).sum(1) < 2).all():
+            return torch.zeros_like(small)
+    return small
+
+
+# --- what may help ---
+
+
+def advice_on_miss(settings: Settings, n: int, parity: Parity, run: Run) -> list[str]:
+    """Name what was seen to help where the tolerance was missed like this.
+
+    Parameters
+    ----------
+    settings : Settings
+    n : int
+        Rows.
+    parity : Parity
+    run : Run
+
+    Returns
+    -------
+    list of str
+        At least one.
+    """
+    best, weight = run.best, settings.fairness_weight
+    assert best.sums is not None
+    if not enforces(settings, parity):
+        name = type(settings.solver).__name__
+        return [f"solver='bilevel', which enforces a bound: {name} knows no fairness"]
+    advice = []
+    if weight > 1.0:
+        advice.append(f"fairness_weight=1: at {weight:g} the multipliers overshoot")
+    rising = still_rising(run)
+    if rising and weight < 1.0:
+        advice.append(f"fairness_weight=1: at {weight:g} the multipliers were still rising")
+    if rising and too_few_epochs(settings, n):
+        advice.append(f"max_epochs='auto': after {settings.max_epochs} they were still rising")
+    if not advice:
+        apart = furthest_apart(parity, best.sums)
+        small = small_cells(parity)
+        if any(cell is not None and small[cell] for cell in (apart.low, apart.high)):
+            advice.append(_fewer_groups(parity, small))
+    if not advice:
+        advice.append(f"tolerance={math.ceil(150 * best.gap) / 100:g}: networks like this meet it")
+    return advice
+
+
+def advice_on_collapse(task: Task, run: Run, dense_too: bool) -> list[str]:
+    """Name what was seen to help where the network collapsed like this.
+
+    Parameters
+    ----------
+    task : Task
+    run : Run
+    dense_too : bool
+        Whether the dense network hardly predicts a class either.
+
+    Returns
+    -------
+    list of str
+        At least one.
+    """
+    settings, parity = task.settings, task.parity
+    if dense_too:
+        return ["class_weight='balanced': the dense network hardly predicts a class either"]
+    if parity is None or not enforces(settings, parity):
+        return ["a lower sparsity"]
+    weight = settings.fairness_weight
+    if parity.requirement.tolerance is None:
+        return [f"a tolerance, or a fairness_weight below {weight:g}: the penalty has no bound"]
+    if weight > 1.0:
+        return [f"fairness_weight=1: at {weight:g} the multipliers overshoot"]
+    small, multipliers = small_cells(parity), run.best.multipliers
+    assert multipliers is not None
+    if (small & (multipliers.cpu() > 0.0)).any():
+        return [_fewer_groups(parity, small)]
+    return ["a lower sparsity", "a larger tolerance"]
+
+
+def _fewer_groups(parity: Parity, small: Tensor) -> str:
+    """Name the cells that are too small to hold to the bound, and the ways around them."""
+    cells = small.nonzero().flatten().tolist()
+    named = ", ".join(cell_name(parity, cell) for cell in cells[:_SHOWN])
+    more = f" and {len(cells) - _SHOWN} more" if len(cells) > _SHOWN else ""
+    least = int(parity.n_rows[small].max()) + 1
+    return (
+        f"min_group_count={least}, or merged groups: one row moves the rates of {named}{more} by "
+        f"more than the {parity.cell_bound:.3g} that each is held to"
+    )
+
+
+def _joined(advice: list[str]) -> str:
+    """Make a sentence of advice."""
+    return f"Try {', or '.join(advice)}."

@@ -20,7 +20,7 @@ from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.dense import Dense, objective_loss
 from fairprune_sk.fitting.outputs import class_logits
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
-from fairprune_sk.fitting.task import Task
+from fairprune_sk.fitting.task import Settings, Task
 from fairprune_sk.fitting.training import DeferredLosses, train
 from fairprune_sk.masks.compaction import reached_sparsity
 from fairprune_sk.networks.batch import Batch, over_processes
@@ -377,12 +377,11 @@ def pruning_net(
     PruningNet
     """
     settings, n = task.settings, len(table)
-    batch_size = min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
+    batch_size = batch_rows(settings, n)
     n_batches = -(-n // batch_size)
     max_epochs = settings.max_epochs
     if max_epochs == "auto":
-        # Small tables need steps, large ones passes; the ramp needs a few epochs in any case.
-        max_epochs = max(-(-400 // n_batches), min(32, -(-4000 // n_batches)), 8)
+        max_epochs = auto_epochs(n_batches)
     fairness = None
     if parity is not None:
         # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
@@ -420,3 +419,16 @@ def pruning_net(
         device=settings.device,
         verbose=settings.verbose,
     )
+
+
+def batch_rows(settings: Settings, n: int) -> int:
+    """Rows in a batch of the pruning phase, for a table of n rows."""
+    return min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
+
+
+def auto_epochs(n_batches: int) -> int:
+    """Epochs that ``max_epochs="auto"`` takes: small tables need steps, large ones passes.
+
+    The ramp needs a few epochs in any case.
+    """
+    return max(-(-400 // n_batches), min(32, -(-4000 // n_batches)), 8)

@@ -470,5 +470,5 @@ def check_parity(
             SmallGroupWarning,
         )
     names_of_groups = tuple(map(group_name, groups))
-    parity = Parity(requirement, names_of_groups, tuple(conditions), constrained, positive)
+    parity = Parity(requirement, names_of_groups, tuple(conditions), counts, constrained, positive)
     return parity, cell
