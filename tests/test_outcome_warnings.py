@@ -1,0 +1,118 @@
+"""Warnings say what happened, and each piece of their advice helps where it is given."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from fairprune_sk import CollapseWarning, ConstraintNotMetWarning, FairPruner
+from fairprune_sk.datasets import make_biased_classification
+from fairprune_sk.fairness.collapse import hardly_predicted
+
+
+@pytest.fixture(scope="module")
+def loans():
+    X, y, s = make_biased_classification(1500, random_state=0)
+    return X, y.to_numpy(), s
+
+
+def fitted(loans, category, groups="sex", **settings):
+    """Fit, and return the pruner with the one warning of a kind, or with none."""
+    X, y, s = loans
+    options = {"tolerance": 0.02, "max_epochs": 40, "random_state": 0} | settings
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pruner = FairPruner(**options).fit(X, y, sensitive_features=s[groups])
+    messages = [str(w.message) for w in caught if w.category is category]
+    assert len(messages) <= 1
+    return pruner, (messages or [""])[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "advice", "better"),
+    [
+        ({"solver": "magnitude"}, "Try solver='bilevel'.*Magnitude knows no", {}),
+        ({"fairness_weight": 0.01}, "Try fairness_weight=1: at 0.01 .* still rising", {}),
+        ({"max_epochs": 8}, "Try max_epochs='auto': after 8", {"max_epochs": "auto"}),
+    ],
+)
+def test_advice_on_a_bound_that_was_missed_helps(loans, wrong, advice, better):
+    before, message = fitted(loans, ConstraintNotMetWarning, **wrong)
+    assert re.search(advice, message), message
+    after, _ = fitted(loans, ConstraintNotMetWarning, **better)
+    assert after.violation_ < 0.5 * before.violation_
+
+
+def test_a_miss_is_told_with_groups_rates_and_rows(loans):
+    pruner, message = fitted(loans, ConstraintNotMetWarning, solver="magnitude", max_epochs=5)
+    X, y, s = loans
+    predicted = pruner.predict(X)
+    gap = pruner.violation_ + 0.02
+    assert f"the gap on the training rows is {gap:.4f}, the tolerance 0.02" in message
+    rates = {
+        (label, name): (predicted[(y == label) & (s["sex"] == name)].mean(), rows)
+        for label in (0, 1)
+        for name, rows in s["sex"][y == label].value_counts().items()
+    }
+    sides = {
+        f"{rate:.3f} for '{name}' ({rows} {'positive' if label else 'negative'} rows)"
+        for (label, name), (rate, rows) in rates.items()
+    }
+    assert sum(side in message for side in sides) == 2
+
+
+def test_a_larger_tolerance_is_advised_where_networks_like_this_meet_it(loans):
+    settings = {"groups": ["sex", "origin"], "max_epochs": "auto", "min_group_count": 20}
+    before, message = fitted(loans, ConstraintNotMetWarning, tolerance=0.0, **settings)
+    assert before.violation_ > 0 and "fairness_weight" not in message and "sparsity" not in message
+
+
+@pytest.mark.slow
+def test_a_penalty_that_collapses_is_cured_by_a_tolerance(loans):
+    wrong = {"tolerance": None, "fairness_weight": 20.0}
+    before, message = fitted(loans, CollapseWarning, **wrong)
+    assert "Try a tolerance, or a fairness_weight below 20" in message
+    assert before.predict(loans[0]).mean() < 0.05
+    for better in ({}, wrong | {"fairness_weight": 0.3}):
+        after, message = fitted(loans, CollapseWarning, **better)
+        assert not message and after.predict(loans[0]).mean() > 0.2
+
+
+def test_a_network_without_weights_is_cured_by_a_lower_sparsity(loans):
+    X, y, _ = loans
+    options = {"constraint": None, "max_epochs": 40, "random_state": 0}
+    with pytest.warns(CollapseWarning, match="predicts '1' for 0.0% .*Try a lower sparsity."):
+        FairPruner(sparsity=0.998, **options).fit(X, y)
+    assert FairPruner(sparsity=0.95, **options).fit(X, y).predict(X).mean() > 0.2
+
+
+def test_a_dense_network_that_is_constant_is_said_and_cured_by_class_weights():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 4)).astype(np.float32)
+    y = (X[:, 0] + 2 * rng.normal(size=1000) > 4.2).astype(int)
+    options = {"constraint": None, "max_epochs": 30, "random_state": 0}
+    with pytest.warns(CollapseWarning, match="the dense one for 0.*Try class_weight='balanced'"):
+        FairPruner(**options).fit(X, y)
+    cured = FairPruner(class_weight="balanced", **options).fit(X, y)
+    assert cured.predict(X).mean() > 0.5 * y.mean()
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labelled", "dense", "expected"),
+    [
+        ([0.6, 0.4], [0.6, 0.4], [0.6, 0.4], [False, False]),
+        ([1.0, 0.0], [0.6, 0.4], [0.6, 0.4], [False, True]),
+        ([0.0, 1.0], [0.6, 0.4], [0.6, 0.4], [True, False]),  # the mirror image
+        ([0.999, 0.001], [0.6, 0.4], [1.0, 0.0], [False, True]),  # dense is constant itself
+        ([0.93, 0.07], [0.6, 0.4], [0.6, 0.4], [False, True]),  # a quarter of what dense does
+        ([0.93, 0.07], [0.6, 0.4], None, [False, False]),
+        ([0.5, 0.5, 0.0], [0.4, 0.4, 0.2], None, [False, False, True]),
+    ],
+)
+def test_a_collapse_of_any_class_is_seen(predicted, labelled, dense, expected):
+    arrays = [None if a is None else np.array(a) for a in (predicted, labelled, dense)]
+    assert hardly_predicted(*arrays).tolist() == expected
