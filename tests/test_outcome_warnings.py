@@ -65,10 +65,39 @@ def test_a_miss_is_told_with_groups_rates_and_rows(loans):
     assert sum(side in message for side in sides) == 2
 
 
-def test_a_larger_tolerance_is_advised_where_networks_like_this_meet_it(loans):
-    settings = {"groups": ["sex", "origin"], "max_epochs": "auto", "min_group_count": 20}
-    before, message = fitted(loans, ConstraintNotMetWarning, tolerance=0.0, **settings)
-    assert before.violation_ > 0 and "fairness_weight" not in message and "sparsity" not in message
+@pytest.fixture(scope="module")
+def few():
+    X, y, s = make_biased_classification(600, random_state=0)
+    return X, y.to_numpy(), s
+
+
+@pytest.mark.slow
+def test_a_weight_that_overshoots_is_cured_by_the_default(few):
+    settings = {"constraint": "equal_opportunity"}
+    before, message = fitted(few, ConstraintNotMetWarning, fairness_weight=300.0, **settings)
+    assert before.violation_ > 0 and "Try fairness_weight=1: at 300" in message
+    after, message = fitted(few, ConstraintNotMetWarning, **settings)
+    assert after.violation_ <= 0 and not message
+
+
+@pytest.mark.slow
+def test_cells_of_few_rows_are_cured_by_min_group_count(few):
+    settings = {"groups": ["sex", "origin"], "tolerance": 0.03, "max_epochs": "auto"}
+    before, message = fitted(few, ConstraintNotMetWarning, min_group_count=5, **settings)
+    advised = int(re.search(r"Try min_group_count=(\d+), or merged groups", message).group(1))
+    after, message = fitted(few, ConstraintNotMetWarning, min_group_count=advised, **settings)
+    assert before.violation_ > 0.01 and after.violation_ <= 0 and not message
+
+
+@pytest.mark.slow
+def test_a_tolerance_out_of_reach_is_cured_by_the_one_that_is_advised(few):
+    settings = {"constraint": "demographic_parity", "sparsity": 0.97, "max_epochs": "auto"}
+    before, message = fitted(few, ConstraintNotMetWarning, tolerance=0.0, **settings)
+    advised = float(
+        re.search(r"Try tolerance=([\d.]+): networks like this meet it", message).group(1)
+    )
+    after, message = fitted(few, ConstraintNotMetWarning, tolerance=advised, **settings)
+    assert before.violation_ > 0 and after.violation_ <= 0 and not message
 
 
 @pytest.mark.slow

@@ -336,6 +336,7 @@ def test_sample_weights_change_the_fit_and_equal_ones_do_not(noisy):
     assert (pruner.decision_function(X) > 0).mean() > (plain > 0).mean() + 0.2
 
 
+@pytest.mark.filterwarnings("ignore:'same'.*constant:fairprune_sk.SuspectColumnWarning")
 def test_dataframes_need_no_preparation():
     rng = np.random.default_rng(0)
     n = 300
@@ -350,7 +351,7 @@ def test_dataframes_need_no_preparation():
         index=rng.permutation(n),
     )
     y = pd.Series(rng.choice(["bad", "good"], n), index=X.index)
-    s = pd.Series(rng.choice(["x", "y"], n), index=rng.permutation(n), name="sex")
+    s = pd.Series(rng.choice(["x", "y"], n), index=X.index + n, name="sex")
     pruner = quick(tolerance=1.0).fit(X, y, sensitive_features=s)
     assert set(pruner.predict(X)) <= {"bad", "good"}
     assert np.isfinite(pruner.decision_function(X)).all()
@@ -625,7 +626,7 @@ def test_small_groups_are_left_out_with_a_warning_that_names_them(numbers):
 
 def test_a_sensitive_feature_of_many_values_is_refused_in_few_words(numbers, no_training):
     X, y, _ = numbers
-    with pytest.raises(ValueError, match="and 700 more.*must be binned"):
+    with pytest.raises(ValueError, match="with 400 groups in 400 rows.*bin numbers"):
         quick().fit(X, y, sensitive_features=np.linspace(0, 1, 400))
 
 

@@ -1,4 +1,4 @@
-"""Columns of a table: what they hold, what becomes of dates, and which of them hurt."""
+"""Columns of a table: what they hold, whether they still do, and which of them hurt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ DISTINCT_SHARE = 0.9
 TRIED_ROWS, LEAK_ACCURACY = 2000, 0.995
 
 _DATE = r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T]\d{1,2}:\d{2}.*)?\s*"
-_DAY = pd.Timedelta(days=1)
 
 
 def kind_of(column: pd.Series) -> str:
@@ -43,23 +42,6 @@ def kind_of(column: pd.Series) -> str:
     known = {"string": "text", "boolean": "booleans", "empty": "nothing"}
     numbers = ("integer", "floating", "mixed-integer-float", "decimal")
     return "numbers" if inferred in numbers else known.get(inferred, "values")
-
-
-def with_numbers(X: pd.DataFrame) -> pd.DataFrame:
-    """Turn dates into days since 1970, and durations into days; X itself stays as it is."""
-    changed = {}
-    for i, dtype in enumerate(X.dtypes):
-        column = X.iloc[:, i]
-        if isinstance(dtype, pd.DatetimeTZDtype):
-            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-        if pd.api.types.is_datetime64_any_dtype(dtype):
-            changed[i] = (column - pd.Timestamp(0)) / _DAY
-        elif pd.api.types.is_timedelta64_dtype(dtype):
-            changed[i] = column / _DAY
-    if not changed:
-        return X
-    columns = [changed.get(i, X.iloc[:, i]) for i in range(X.shape[1])]
-    return pd.concat(columns, axis=1).set_axis(X.columns, axis=1)
 
 
 def like_those_of_fit(X: pd.DataFrame, kinds: list[str]) -> pd.DataFrame:

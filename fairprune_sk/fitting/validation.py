@@ -21,18 +21,19 @@ from fairprune_sk.fairness.constraints import cell_codes, class_columns
 from fairprune_sk.fairness.groups import group_codes, group_name, sensitive_frame
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import Requirement
-from fairprune_sk.fitting.columns import kind_of, like_those_of_fit, with_numbers
+from fairprune_sk.fitting.columns import FEWEST_ROWS, kind_of, like_those_of_fit
 from fairprune_sk.networks.batch import streams
+from fairprune_sk.networks.encoding import with_numbers
 
 # A group of this many times min_group_count rows without, say, a single positive is no accident
 # of a small sample: what to do about it is for the user to decide.
 _NO_ACCIDENT = 10
 
-# More groups than this, most of them too small, are no groups but values.
+# More groups than this, nearly all of them too small, are no groups but values.
 _MANY_GROUPS = 20
 
-# Cells that a message names one by one.
-_SHOWN = 8
+# Cells that an error names one by one; a warning, which is about them, names more.
+_SHOWN, _WARNED = 8, 100
 
 
 SCHEMA = ("n_features_in_", "feature_names_in_", "_inputs", "_kinds")
@@ -351,6 +352,8 @@ def check_apart(codes: np.ndarray, group: np.ndarray) -> None:
         If each group has rows of one class, and each class of one group.
     """
     inside = group >= 0
+    if inside.sum() < FEWEST_ROWS:  # a few rows may fall so by chance
+        return
     pairs = np.unique(np.column_stack([codes[inside], group[inside]]), axis=0)
     if len(pairs) == len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1])):
         raise ValueError(
@@ -429,15 +432,15 @@ def check_parity(
     within = np.bincount(stratum[inside] * n_groups + group[inside], minlength=n_strata * n_groups)
     totals = torch.from_numpy(np.tile(within, n_cells // len(within)))
 
-    def names(selected: Tensor) -> str:
+    def names(selected: Tensor, most: int = _SHOWN) -> str:
         def name(index: int) -> str:
             condition = conditions[index // n_groups]
             rows = "rows" if condition == "all" else f"{condition} rows"
             return f"{group_name(groups[index % n_groups])!r} ({int(counts[index])} {rows})"
 
         indices = [int(index) for index in selected.nonzero().flatten()]
-        more = f"; and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
-        return "; ".join(map(name, indices[:_SHOWN])) + more
+        more = f"; and {len(indices) - most} more" if len(indices) > most else ""
+        return "; ".join(map(name, indices[:most])) + more
 
     impossible = (counts == 0) & (totals >= _NO_ACCIDENT * min_group_count)
     if impossible.any():
@@ -448,7 +451,7 @@ def check_parity(
         )
     of_group = np.bincount(group[inside], minlength=n_groups)
     n_small = int((of_group < min_group_count).sum())
-    if n_groups > _MANY_GROUPS and n_small > n_groups / 2:
+    if n_groups > _MANY_GROUPS and n_small > 0.9 * n_groups:
         raise ValueError(
             f"Got sensitive_features with {n_groups} groups in {len(y):,} rows, of which {n_small} "
             f"have fewer than min_group_count={min_group_count} rows: their rates say nothing. "
@@ -466,7 +469,7 @@ def check_parity(
     if left_out.any():
         warn_at_caller(
             f"Left out of the constraint, with fewer than min_group_count={min_group_count} "
-            f"rows: {names(left_out)}.",
+            f"rows: {names(left_out, _WARNED)}.",
             SmallGroupWarning,
         )
     names_of_groups = tuple(map(group_name, groups))

@@ -20,6 +20,7 @@ MAX_BINS = 64
 MIN_ROWS_PER_BIN = 16
 # Numbers beyond this would overflow in 32 bits once scaled; their order no longer matters.
 LARGEST = 1e30
+_DAY = pd.Timedelta(days=1)
 
 
 def tree_bins(
@@ -62,8 +63,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     """Encode a table as a float32 matrix with one column for each column, and learn its bins.
 
     Numeric columns are scaled, missing values get the median and an indicator column, values
-    beyond those seen in training are cut off; all other columns become codes, with a code of
-    their own for missing values and -1 for categories not seen before.
+    beyond those seen in training are cut off, dates are days since 1970; all other columns become
+    codes, with a code of their own for missing values and -1 for categories not seen before.
 
     All that is learned is arrays and dictionaries: a file holds it without code, and an ONNX graph
     computes the same.
@@ -104,7 +105,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         -------
         TableEncoder
         """
-        frame = pd.DataFrame(X)
+        frame = with_numbers(pd.DataFrame(X))
         # By position, since column names need not be unique.
         self._categorical = np.array([not is_number(t) for t in frame.dtypes], dtype=bool)
         numeric, categorical = self._split(frame)
@@ -143,7 +144,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_encoded_columns), float32
         """
-        numeric, categorical = self._split(pd.DataFrame(X))
+        numeric, categorical = self._split(with_numbers(pd.DataFrame(X)))
         parts = []
         if numeric.shape[1]:
             scaled = self._scaled(numeric)
@@ -174,3 +175,20 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 def is_number(dtype: Any) -> bool:
     """Whether a column of this type holds numbers; booleans are categories."""
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+
+
+def with_numbers(X: pd.DataFrame) -> pd.DataFrame:
+    """Turn dates into days since 1970, and durations into days; X itself stays as it is."""
+    changed = {}
+    for i, dtype in enumerate(X.dtypes):
+        column = X.iloc[:, i]
+        if isinstance(dtype, pd.DatetimeTZDtype):
+            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+        if pd.api.types.is_datetime64_any_dtype(dtype):
+            changed[i] = (column - pd.Timestamp(0)) / _DAY
+        elif pd.api.types.is_timedelta64_dtype(dtype):
+            changed[i] = column / _DAY
+    if not changed:
+        return X
+    columns = [changed.get(i, X.iloc[:, i]) for i in range(X.shape[1])]
+    return pd.concat(columns, axis=1).set_axis(X.columns, axis=1)
