@@ -12,7 +12,9 @@ The tables are not part of the package: adult.csv.gz and compas.csv.gz are looke
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import warnings
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,7 +158,7 @@ def convergence(results: Path, folder: Path, memory: Path, n_jobs: int, seeds: i
     parts = joblib.Parallel(n_jobs=n_jobs)(
         joblib.delayed(one)(table, seed) for table in TABLES for seed in range(seeds)
     )
-    pd.concat(parts, ignore_index=True).to_parquet(results)
+    write(pd.concat(parts, ignore_index=True), results)
 
 
 def line(results: Path, folder: Path, memory: Path, n_jobs: int, seeds: int = 5) -> None:
@@ -182,7 +184,13 @@ def line(results: Path, folder: Path, memory: Path, n_jobs: int, seeds: int = 5)
     parts = joblib.Parallel(n_jobs=n_jobs)(
         joblib.delayed(one)(table, seed) for table in TABLES for seed in range(seeds)
     )
-    pd.concat([curve for part in parts for curve in part], ignore_index=True).to_parquet(results)
+    write(pd.concat([curve for part in parts for curve in part], ignore_index=True), results)
+
+
+def write(frame: pd.DataFrame, results: Path) -> None:
+    """Write a file of results, as the benchmark itself does."""
+    with closing(sqlite3.connect(results)) as connection, connection:
+        frame.to_sql("fits", connection, if_exists="replace", index=False)
 
 
 def part_of(table: str, folder: Path, seed: int) -> list:
@@ -239,10 +247,10 @@ def main() -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         print(name, flush=True)
-        path = options.results / f"{name}.parquet"
+        path = options.results / f"{name}.sqlite"
         committed = FOLDER / f"{name}.csv"
         if committed.is_file() and not path.is_file():  # go on from there
-            read_one(committed).to_parquet(path)
+            write(read_one(committed), path)
         fewer = {} if options.seeds is None else {"seeds": options.seeds}
         EXPERIMENTS[name](
             results=path,

@@ -7,7 +7,9 @@ rest. Tables stand between comments in the page, ``<!-- cut -->`` and ``<!-- /cu
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +45,9 @@ def read(folder: Path = FOLDER) -> Results:
 def export(results: Path, folder: Path = FOLDER) -> None:
     """Write every experiment as a CSV file with five digits."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(results.glob("*.parquet")):
-        frame = pd.read_parquet(path)
+    for path in sorted(results.glob("*.sqlite")):
+        with closing(sqlite3.connect(path)) as connection:
+            frame = pd.read_sql("SELECT * FROM fits", connection)
         frame.to_csv(folder / f"{path.stem}.csv", index=False, float_format="%.5g")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from itertools import product
 
@@ -116,6 +118,12 @@ def pretended(job, method, table, test_size, memory=None):
     frame["settings"] = runner.settings_of(method)
     frame["data"] = runner.digest_of(table, test_size)
     return frame.assign(tolerance=frame["tolerance"].replace(-1.0, np.nan))
+
+
+def held_in(path):
+    """Read what a file of results holds, as another program would."""
+    with closing(sqlite3.connect(path)) as connection:
+        return pd.read_sql("SELECT * FROM fits", connection)
 
 
 def same(ours, theirs):
@@ -435,10 +443,11 @@ def test_two_processes_give_the_same_table_as_one():
 
 @pytest.mark.usefixtures("no_noise")
 def test_what_the_file_holds_is_not_done_again(loans, tmp_path, monkeypatch):
-    options = {"sparsities": [0.3, 0.6], "tolerances": [1.0], "results": tmp_path / "a" / "b.pq"}
+    path = tmp_path / "a" / "b.sqlite"
+    options = {"sparsities": [0.3, 0.6], "tolerances": [1.0], "results": path}
     methods = {"fair": pruner(), "tree": tree()}
     first = compare(methods, [loans], **options)
-    assert [file.name for file in (tmp_path / "a").iterdir()] == ["b.pq"]
+    assert list(path.parent.iterdir()) == [path]
 
     def fit_one(*args):
         pytest.fail("it was done before")
@@ -454,7 +463,7 @@ def test_what_the_file_holds_is_not_done_again(loans, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("no_noise")
 def test_more_seeds_methods_and_sparsities_are_added_to_the_file(loans, tmp_path, fits):
     options = {"tolerances": [1.0], "sensitive": {"loans": ["sex"]}}
-    path = tmp_path / "a.parquet"
+    path = tmp_path / "a.sqlite"
     compare({"fair": pruner()}, [loans], sparsities=[0.3], seeds=1, results=path, **options)
     del fits[:]
     methods, options = {"fair": pruner(), "tree": tree()}, options | {"sparsities": [0.3, 0.6]}
@@ -467,7 +476,7 @@ def test_more_seeds_methods_and_sparsities_are_added_to_the_file(loans, tmp_path
 
 @pytest.mark.usefixtures("no_noise")
 def test_an_interrupted_run_goes_on_where_it_stopped(loans, tmp_path, fits, monkeypatch):
-    path = tmp_path / "a.parquet"
+    path = tmp_path / "a.sqlite"
     counting = runner.fit_one
 
     def interrupted(*args):
@@ -479,7 +488,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(loans, tmp_path, fits, monk
         patched.setattr(runner, "fit_one", interrupted)
         with pytest.raises(KeyboardInterrupt):
             compare({"tree": tree()}, [loans], seeds=4, results=path)
-    held = pd.read_parquet(path)
+    held = held_in(path)
     assert sorted(set(held["seed"])) == [0, 1] and len(held) == 4
     results = compare({"tree": tree()}, [loans], seeds=4, results=path)
     assert [job.seed for job in fits] == [0, 1, 2, 3]
@@ -490,7 +499,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(loans, tmp_path, fits, monk
 def test_a_method_that_fails_leaves_its_error_and_is_tried_again(
     loans, tmp_path, fits, monkeypatch
 ):
-    path = tmp_path / "a.parquet"
+    path = tmp_path / "a.sqlite"
     methods = {"a": Moody(), "tree": tree(), "z": Moody()}
     with pytest.warns(UserWarning, match="4 of 6 rows are of fits that failed.*not today"):
         results = compare(methods, [loans], results=path).set_index("method")
@@ -498,13 +507,13 @@ def test_a_method_that_fails_leaves_its_error_and_is_tried_again(
         assert (results.loc[name, "error"] == "RuntimeError: not today").all()
         assert results.loc[name, ["accuracy", "gap"]].isna().all(axis=None)
     assert (results.loc["tree", "error"] == "").all()
-    assert len(pd.read_parquet(path)) == len(results) == 6
+    assert len(held_in(path)) == len(results) == 6
     monkeypatch.setattr(Moody, "fails", False)
     del fits[:]
     results = compare(methods, [loans], results=path)
     assert sorted(job.method for job in fits) == ["a", "z"]
     assert (results["error"] == "").all() and results["accuracy"].notna().all()
-    assert len(pd.read_parquet(path)) == len(results) == 6
+    assert len(held_in(path)) == len(results) == 6
 
 
 @pytest.mark.usefixtures("no_noise")
@@ -528,17 +537,17 @@ def test_an_error_of_a_fit_names_its_reason(loans):
 def test_results_of_the_same_name_with_other_settings_are_refused(
     loans, tmp_path, monkeypatch, other, change
 ):
-    path = tmp_path / "a.parquet"
+    path = tmp_path / "a.sqlite"
     with monkeypatch.context() as patched:
         patched.setattr(runner, "fit_one", pretended)
         compare({"mine": pruner(max_epochs=1)}, [loans], results=path)
-    with pytest.raises(ValueError, match="results of 'mine' in .*a.parquet.*max_epochs=1") as error:
+    with pytest.raises(ValueError, match="results of 'mine' in .*a.sqlite.*max_epochs=1") as error:
         compare({"mine": other}, [loans], results=path)
     assert change in str(error.value).split("but this run has")[1]
     with monkeypatch.context() as patched:  # under another name they may stand beside each other
         patched.setattr(runner, "fit_one", pretended)
         compare({"other": other}, [loans], results=path)
-    assert set(pd.read_parquet(path)["method"]) == {"mine", "other"}
+    assert set(held_in(path)["method"]) == {"mine", "other"}
 
 
 # ------------------------------------------------------------------------------------ bad input
@@ -570,16 +579,16 @@ def test_unknown_names_are_refused_before_any_fit(loans, no_fit, change, message
 def test_more_constraints_do_not_double_the_rows(loans, tmp_path):
     for constraints in (["equalized_odds"], ["equalized_odds", "demographic_parity"]):
         results = compare(
-            {"tree": tree()}, [loans], constraints=constraints, results=tmp_path / "a.pq"
+            {"tree": tree()}, [loans], constraints=constraints, results=tmp_path / "a.sqlite"
         )
     assert not results.duplicated(KEYS).any()
 
 
 @pytest.mark.usefixtures("no_noise")
 def test_another_split_needs_another_file(loans, tmp_path):
-    compare({"tree": tree()}, [loans], results=tmp_path / "a.pq")
+    compare({"tree": tree()}, [loans], results=tmp_path / "a.sqlite")
     with pytest.raises(ValueError, match="use another file"):
-        compare({"tree": tree()}, [loans], results=tmp_path / "a.pq", test_size=0.5)
+        compare({"tree": tree()}, [loans], results=tmp_path / "a.sqlite", test_size=0.5)
 
 
 @pytest.mark.parametrize("name", ["methods", "tables", "seeds", "constraints", "sparsities"])
@@ -601,8 +610,8 @@ def test_nothing_to_do_is_an_error(loans, name):
         ({"sparsities": [90]}, "Got 90 among the sparsities"),
         ({"tolerances": [-1]}, "Got -1 among the tolerances"),
         ({"test_size": 300}, "Got test_size=300, but expected a fraction"),
-        ({"results": "fits.csv"}, r"Got results='fits.csv', but expected a file named \*.parquet"),
-        ({"results": "/proc/nowhere/fits.parquet"}, "nothing can be written there"),
+        ({"results": "fits.csv"}, r"Got results='fits.csv', but expected a file named \*.sqlite"),
+        ({"results": "/proc/nowhere/fits.sqlite"}, "nothing can be written there"),
     ],
 )
 def test_a_slip_is_told_before_any_fit(loans, no_fit, change, message):
@@ -617,18 +626,20 @@ def test_two_tables_of_one_name_are_refused(loans, no_fit):
 
 @pytest.mark.usefixtures("no_noise")
 def test_another_table_of_the_same_name_and_size_needs_another_file(loans, tmp_path):
-    compare({"tree": tree()}, [loans], results=tmp_path / "a.pq")
+    compare({"tree": tree()}, [loans], results=tmp_path / "a.sqlite")
     turned = replace(loans, y=1 - loans.y)
     with pytest.raises(ValueError, match="of another table 'loans'"):
-        compare({"tree": tree()}, [turned], results=tmp_path / "a.pq")
+        compare({"tree": tree()}, [turned], results=tmp_path / "a.sqlite")
 
 
 def test_what_is_no_file_of_results_is_said(loans, tmp_path):
-    path = tmp_path / "a.parquet"
-    path.write_text("a,b")
-    with pytest.raises(ValueError, match="is no Parquet file"):
+    path = tmp_path / "a.sqlite"
+    path.write_text("a,b" * 1000)
+    with pytest.raises(ValueError, match="a.sqlite': file is not a database"):
         compare({"tree": tree()}, [loans], results=path)
-    pd.DataFrame({"a": [1]}).to_parquet(path)
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        pd.DataFrame({"a": [1]}).to_sql("fits", connection)
     with pytest.raises(ValueError, match="without the columns"):
         compare({"tree": tree()}, [loans], results=path)
 
@@ -639,20 +650,43 @@ class Inner(DecisionTreeClassifier):
     path = None
 
     def fit(self, X, y):
-        with pytest.raises(ValueError, match="another run"):
-            compare({"other": tree()}, [make_table()], results=self.path)
+        compare({"other": tree()}, [make_table()], results=self.path)
         return super().fit(X, y)
 
 
 @pytest.mark.usefixtures("no_noise")
-def test_two_runs_do_not_share_a_file(loans, tmp_path, monkeypatch):
-    path = tmp_path / "a.parquet"
+def test_two_runs_may_add_to_one_file(loans, tmp_path, monkeypatch):
+    path = tmp_path / "a.sqlite"
     monkeypatch.setattr(Inner, "path", path)
     results = compare({"mine": Inner()}, [loans], results=path)
     assert (results["error"] == "").all()
-    assert not list(tmp_path.glob("*.lock")) and not list(tmp_path.glob("*.partial"))
-    path.with_name("a.parquet.lock").write_text("999999999")  # of a run that was killed
-    compare({"mine": Inner()}, [loans], results=path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.sqlite"]
+    held = held_in(path)
+    assert set(held["method"]) == {"mine", "other"} and not held.duplicated(KEYS).any()
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_a_full_disk_loses_no_fit(loans, tmp_path, monkeypatch):
+    path = tmp_path / "a.sqlite"
+    monkeypatch.setattr(runner, "fit_one", pretended)
+    compare({"tree": tree()}, [loans], results=path, seeds=1)
+    before = held_in(path)
+    connect = sqlite3.connect
+
+    def full(*args, **options):
+        connection = connect(*args, **options)
+        connection.execute("PRAGMA max_page_count = 1")  # as small as it is
+        return connection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", full)
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            compare({"tree": tree()}, [loans], results=path, seeds=60)
+    after = held_in(path)
+    assert len(after) >= len(before)
+    pd.testing.assert_frame_equal(after[: len(before)], before)
+    results = compare({"tree": tree()}, [loans], results=path, seeds=60)
+    assert results["seed"].nunique() == 60
 
 
 @pytest.mark.usefixtures("no_noise")
@@ -661,8 +695,8 @@ def test_a_pipeline_with_an_object_of_no_name_is_known_again(loans, tmp_path):
         numbers = make_column_selector(dtype_include="number")
         return make_pipeline(make_column_transformer(("passthrough", numbers)), tree())
 
-    compare({"mine": model()}, [loans], results=tmp_path / "a.pq")
-    compare({"mine": model()}, [loans], results=tmp_path / "a.pq")
+    compare({"mine": model()}, [loans], results=tmp_path / "a.sqlite")
+    compare({"mine": model()}, [loans], results=tmp_path / "a.sqlite")
 
 
 @pytest.mark.usefixtures("no_noise")
@@ -674,7 +708,7 @@ def test_a_tolerance_of_none_is_a_row_like_others(loans, tmp_path):
             [loans],
             tolerances=[0.7, None],
             sensitive=sensitive,
-            results=tmp_path / "a.pq",
+            results=tmp_path / "a.sqlite",
         )
         assert results["tolerance"].tolist()[:1] == [0.7] and results["tolerance"].isna().sum() == 1
 
@@ -703,9 +737,9 @@ def test_a_search_and_a_classifier_with_iterations_tell_what_they_can(loans):
 def test_a_method_that_failed_may_be_corrected_under_its_name(loans, tmp_path):
     wrong, right = tree().set_params(max_depth=-1), tree()
     with pytest.warns(UserWarning, match="fits that failed"):
-        first = compare({"tree": wrong}, [loans], results=tmp_path / "a.pq")
+        first = compare({"tree": wrong}, [loans], results=tmp_path / "a.sqlite")
     assert first["error"].str.contains("max_depth").all()
-    again = compare({"tree": right}, [loans], results=tmp_path / "a.pq")
+    again = compare({"tree": right}, [loans], results=tmp_path / "a.sqlite")
     assert (again["error"] == "").all()
 
 

@@ -73,8 +73,8 @@ def test_every_experiment_goes_on_from_the_committed_fits(results, tmp_path, mon
     monkeypatch.setattr(runner, "_run", lambda jobs, done, *others: done)
     experiments = example("comparison").EXPERIMENTS
     for name in experiments.keys() - {"convergence", "line"}:  # no runs of the benchmark
-        path = tmp_path / f"{name}.parquet"
-        results[name].to_parquet(path)
+        path = tmp_path / f"{name}.sqlite"
+        example("comparison").write(results[name], path)
         experiments[name](results=path, folder=DATA, memory=tmp_path, n_jobs=1)
 
 

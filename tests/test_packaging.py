@@ -123,7 +123,7 @@ from fairprune_sk.datasets.tables import Table
 X = X.select_dtypes("number").fillna(0)
 fits = benchmark(
     {"tree": DecisionTreeClassifier()}, [Table("made", X, y, s[["sex"]])], seeds=2,
-    results=tempfile.mkdtemp() + "/a.parquet", progress=False,
+    results=tempfile.mkdtemp() + "/a.sqlite", progress=False,
 )
 assert statistics.summarise(fits) is not None
 """,

@@ -6,7 +6,6 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
@@ -200,9 +199,9 @@ def benchmark(
     test_size : float
         Fraction of the rows, in (0, 1).
     results : path, optional
-        A Parquet file, for one run at a time. Every fit is written to it as soon as it is done,
+        An SQLite file (``.sqlite`` or ``.db``). Every fit is added to it as soon as it is done,
         and what it holds already is not done again: a run that stopped goes on. Fits that failed
-        are tried again.
+        are tried again. The rows are in its table ``fits``, for other programs to read.
     folder : path, optional
         Where tables with a known name are looked for.
     memory : path, optional
@@ -233,8 +232,8 @@ def benchmark(
     Raises
     ------
     ValueError
-        If a name is unknown, nothing can be written to ``results``, another run writes there, or
-        the file holds results of a method with other settings or of another table.
+        If a name is unknown, nothing can be written to ``results``, or the file holds results of
+        a method with other settings or of another table.
 
     Examples
     --------
@@ -270,13 +269,10 @@ def benchmark(
     if isinstance(test_size, bool) or not isinstance(test_size, float) or not 0 < test_size < 1:
         raise ValueError(f"Got test_size={test_size!r}, but expected a fraction in (0, 1).")
     jobs = list(_jobs(chosen, wanted, values, _listed("seeds", seeds)))
-    file = None if results is None else ResultsFile(results, COLUMNS)
+    file = None if results is None else ResultsFile(results, COLUMNS, KEYS)
     digests = {name: digest_of(table, test_size) for name, table in loaded.items()}
-    with nullcontext() if file is None else file.locked():
-        done = pd.DataFrame(columns=COLUMNS)
-        if file is not None:
-            done = _reusable(file, chosen, digests)
-        done = _run(jobs, done, file, chosen, loaded, digests, test_size, memory, n_jobs, progress)
+    done = pd.DataFrame(columns=COLUMNS) if file is None else _reusable(file, chosen, digests)
+    done = _run(jobs, done, file, chosen, loaded, digests, test_size, memory, n_jobs, progress)
     asked = {key for job in jobs for key in job.keys()}
     mine = np.array([key in asked for key in _key_rows(done)], dtype=bool)
     done = done.loc[mine].sort_values(KEYS, ignore_index=True)
@@ -317,7 +313,7 @@ def _run(
             done = pd.concat([done, rows], ignore_index=True) if len(done) else rows
             done = done.drop_duplicates(KEYS, keep="last", ignore_index=True)
             if file is not None:
-                file.write(done)
+                file.add(rows)
             n_failed += int((rows["error"] != "").any())
             if n_failed:
                 bar.set_postfix(failed=n_failed)
@@ -379,10 +375,7 @@ def fit_one(
         known |= {"seconds": perf_counter() - start, "warnings": ""}
         known["error"] = f"{type(error).__name__}: {error}"
         rows = [known | {"sensitive": s, "constraint": c} for s, c in job.measured]
-    numbers = dict.fromkeys(COLUMNS[len(KEYS) : COLUMNS.index("n_train")], float)
-    return pd.DataFrame(rows, columns=COLUMNS).astype(
-        {"sparsity": float, "tolerance": float} | numbers
-    )
+    return _typed(pd.DataFrame(rows, columns=COLUMNS))
 
 
 COLUMNS = [
@@ -407,6 +400,12 @@ COLUMNS = [
     "settings",
     "data",
 ]
+
+
+def _typed(results: pd.DataFrame) -> pd.DataFrame:
+    """Give columns their type, also where all that they hold is missing."""
+    numbers = ["sparsity", "tolerance", *COLUMNS[len(KEYS) : COLUMNS.index("n_train")]]
+    return results.astype(dict.fromkeys(numbers, float))
 
 
 def settings_of(method: Method) -> str:
@@ -545,7 +544,7 @@ def _reusable(
     file: ResultsFile, methods: Mapping[str, Method], digests: Mapping[str, str]
 ) -> pd.DataFrame:
     """Read earlier results; those of fits that failed are left out, to be tried again."""
-    done = file.read()
+    done = _typed(file.read())
     done = done[done["error"] == ""].reset_index(drop=True)
     for name, method in methods.items():
         before = set(done.loc[done["method"] == name, "settings"]) - {settings_of(method)}
