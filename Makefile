@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# The demo takes a CSV of yours: make demo DATA=path TARGET=column SENSITIVE=column
+# The demo takes a CSV of yours: make demo DATA=path TARGET=column SENSITIVE=column,
+# and POSITIVE=label where the positive label is not the last in order.
 DATA ?=
 TARGET ?=
 SENSITIVE ?=
+POSITIVE ?=
 
 .PHONY: demo test lint evidence comparison benchmark clean
 
@@ -20,7 +22,7 @@ $(VENV)/.test: $(VENV)/.demo
 	touch $@
 
 demo: $(VENV)/.demo
-	@$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGET),--target "$(TARGET)") $(if $(SENSITIVE),--sensitive "$(SENSITIVE)")
+	@$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGET),--target "$(TARGET)") $(if $(SENSITIVE),--sensitive "$(SENSITIVE)") $(if $(POSITIVE),--positive "$(POSITIVE)")
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

@@ -3,7 +3,7 @@
 Without arguments the table is made up (a lender's decisions with a known bias), so that nothing
 has to be downloaded. With your own::
 
-    python examples/demo.py --data loans.csv --target repaid --sensitive sex
+    python examples/demo.py --data loans.csv --target repaid --sensitive sex --positive yes
 """
 
 from __future__ import annotations
@@ -74,18 +74,41 @@ def check_target(y: pd.Series) -> None:
         )
 
 
+def positive_label(y: pd.Series, wanted: str | None) -> object:
+    """Find the label that is written so; None for more than two classes."""
+    classes = sorted(y.unique())
+    if len(classes) > 2:
+        if wanted is not None:
+            raise ValueError(
+                f"Got the positive label {wanted!r} for the target {y.name!r} with "
+                f"{len(classes)} classes, but of more than two each is compared with the rest: "
+                "leave it out."
+            )
+        return None
+    if wanted is None:
+        return classes[1]
+    for label in classes:
+        if str(label) == wanted.strip():
+            return label
+    raise ValueError(
+        f"Got the positive label {wanted!r}, but expected one of the target {y.name!r}: "
+        f"{', '.join(map(str, classes))}."
+    )
+
+
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a CSV file; by default a generated table")
     parser.add_argument("--target", help="its target column: two or more classes")
     parser.add_argument("--sensitive", help="its sensitive column, or several, with commas")
+    parser.add_argument("--positive", help="the positive label; by default the last in order")
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--tolerance", type=float, default=0.05)
     options = parser.parse_args()
 
     given = [bool(options.data), bool(options.target), bool(options.sensitive)]
-    if any(given) and not all(given):
+    if (any(given) or options.positive) and not all(given):
         sys.exit(
             "Got only a part of --data, --target and --sensitive (with make: DATA, TARGET and "
             "SENSITIVE), but expected all three, or none for a generated table: which file, which "
@@ -96,24 +119,32 @@ def main() -> None:
             table = read_csv(options.data)
             sensitive = [name.strip() for name in options.sensitive.split(",")]
             X, y, s = split_columns(table, options.target.strip(), sensitive)
+            positive = positive_label(y, options.positive)
         except (OSError, ValueError) as error:
             sys.exit(str(error))
         print(f"{options.data}: {len(X):,} rows, {X.shape[1]} features")
     else:
         X, y, s = make_biased_classification(20_000, random_state=0)
         s = s[["sex"]]
+        positive = positive_label(y, None)
         print(f"A generated table of credit decisions: {len(X):,} rows, {X.shape[1]} features")
         print(X.head(3).to_string(max_colwidth=14), end="\n\n")
     classes = sorted(y.unique())
     if len(classes) == 2:
-        print(f"Target {y.name!r}: {classes[1]} counts as positive, {classes[0]} as negative.")
+        negative = classes[0] if positive == classes[1] else classes[1]
+        print(f"Target {y.name!r}: {positive} counts as positive, {negative} as negative.")
     else:
         print(f"Target {y.name!r} with {len(classes)} classes: {', '.join(map(str, classes))}.")
 
     X_train, X_test, y_train, y_test, s_train, s_test = train_test_split(
         X, y, s, test_size=0.3, stratify=y, random_state=0
     )
-    pruner = FairPruner(sparsity=options.sparsity, tolerance=options.tolerance, random_state=0)
+    pruner = FairPruner(
+        sparsity=options.sparsity,
+        tolerance=options.tolerance,
+        pos_label=None if options.positive is None else positive,
+        random_state=0,
+    )
     print(f"Fitting {pruner} on {len(X_train):,} rows ...", flush=True)
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:

@@ -55,11 +55,11 @@ def csv(tmp_path):
 
 @pytest.mark.slow
 def test_demo_on_a_csv(csv):
-    done = run(
-        "examples/demo.py", "--data", csv, "--target", "approved", "--sensitive", "sex,origin"
-    )
+    columns = ["--target", "approved", "--sensitive", "sex,origin", "--positive", "0"]
+    done = run("examples/demo.py", "--data", csv, *columns)
     assert done.returncode == 0, done.stderr
-    for text in ("600 rows", "FairPruner", "Fairness report: 180 rows", "Sparsity 90.0%"):
+    texts = ["600 rows", "FairPruner", "Fairness report: 180 rows", "Sparsity 90.0%"]
+    for text in [*texts, "0 counts as positive, 1 as negative", "positive label 0"]:
         assert text in done.stdout
 
 
@@ -71,13 +71,17 @@ def test_demo_on_a_csv(csv):
         (["--target", "aproved", "--sensitive", "Sexx"], "Did you mean 'approved', 'sex'?"),
         (["--target", "income", "--sensitive", "sex"], "this is a classifier"),
         (["--target", "sex", "--sensitive", "sex"], "expected different ones"),
+        (["--target", "approved", "--sensitive", "sex", "--positive", "yes"], "'approved': 0, 1"),
+        (["--target", "origin", "--sensitive", "sex", "--positive", "x"], "leave it out"),
     ],
 )
 def test_demo_says_what_is_wrong_with_its_arguments(csv, refused, arguments, message):
     assert message in refused("--data", csv, *arguments)
 
 
-@pytest.mark.parametrize("arguments", [["--target", "y"], ["--sensitive", "sex"]])
+@pytest.mark.parametrize(
+    "arguments", [["--target", "y"], ["--sensitive", "sex"], ["--positive", "yes"]]
+)
 def test_demo_refuses_columns_without_a_file(refused, arguments):
     assert "expected all three, or none" in refused(*arguments)
 
