@@ -144,9 +144,10 @@ class FairPruner(
         phase, from the sparsity reached to the one that is now asked for.
     memory : str, joblib.Memory or None, default=None
         Where dense networks are kept, as in scikit-learn's pipelines: fits that share table,
-        weights, network and random_state, such as those of a search over sparsity and tolerance,
-        train it once. Networks of skorch are not kept: freeze those. Nor are, in a search over
-        several processes, networks whose class is defined in a notebook: put it in a module.
+        weights, network and random_state (an integer, or there is nothing to keep), such as those
+        of a search over sparsity and tolerance, train it once. Networks of skorch are not kept:
+        freeze those. Nor are, in a search over several processes, networks whose class is defined
+        in a notebook: put it in a module.
     device : str, default="auto"
         Torch device of the pruning phase, and of the dense phase unless a skorch net with its
         own is given. "auto" is "cuda" where there is one, otherwise "cpu".

@@ -302,3 +302,10 @@ def test_the_dense_network_of_a_small_table_is_one_for_all_constraints_and_group
         predictions.append(pruner.predict_dense(X))
     assert len(trainings) == 1
     assert all((dense == predictions[0]).all() for dense in predictions)
+
+
+def test_a_memory_that_cannot_remember_says_so_and_keeps_nothing(numbers, tmp_path):
+    X, y, _ = numbers
+    with pytest.warns(UserWarning, match="memory without random_state.*to an integer") as caught:
+        quick(tmp_path, constraint=None, random_state=None).fit(X, y)
+    assert caught[0].filename == __file__ and not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.user_networks import check_estimator, module_of
 from fairprune_sk.masks.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
@@ -70,6 +71,11 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
     ----------
     parameters : dict
         As ``get_params`` gives them; those that are no settings are left alone.
+
+    Warns
+    -----
+    UserWarning
+        If there is a memory that could remember nothing.
     """
     resolved = dict(parameters)
     granularity, solver = resolved["granularity"], resolved["solver"]
@@ -78,6 +84,13 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
     if isinstance(solver, str):
         resolved["solver"] = SOLVERS[solver]()
     resolved["device"] = resolve_device(resolved["device"])
+    if resolved["memory"] is not None and resolved["random_state"] is None:
+        warn_at_caller(
+            "Got memory without random_state: each fit starts from other weights, so that no "
+            "dense network is met again and none is kept. Set random_state to an integer.",
+            UserWarning,
+        )
+        resolved["memory"] = None
     return Settings(**{name: resolved[name] for name in Settings.__dataclass_fields__})
 
 
