@@ -132,6 +132,7 @@ def test_a_fit_goes_to_files_and_reports(numbers, tmp_path):
     assert "multiply" in str(report).lower()
 
 
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
 def test_columns_that_the_network_no_longer_reads_are_named():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(500, 6)), columns=list("abcdef")).assign(
@@ -326,6 +327,7 @@ def test_to_overall_bounds_the_gap_to_the_pooled_rate(numbers):
     assert pruner.violation_ == pytest.approx(gap - 0.1, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
 def test_sample_weights_change_the_fit_and_equal_ones_do_not(noisy):
     X, y, s = noisy
     pruner = quick(estimator=Mlp, sparsity=0.5, tolerance=1.0, max_epochs=50)

@@ -305,6 +305,7 @@ class Mlp(nn.Module):
         return self.output(torch.relu(self.hidden(X)))
 
 
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
 def test_grid_search_over_pruning_fairness_and_network(rows):
     X, y, s = rows
     net = NeuralNetBinaryClassifier(Mlp, lr=0.1, max_epochs=3, verbose=0)

@@ -169,6 +169,7 @@ def test_fair_pruner_builds_the_class_itself(network_class):
     assert module(torch.from_numpy(X)).shape == (4, 3)
 
 
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
 def test_fair_pruner_prunes_it():
     X = images(48).numpy()
     y = np.arange(48) % 2

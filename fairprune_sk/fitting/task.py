@@ -289,7 +289,9 @@ def merged(given: Given, *, by_group: bool) -> Given:
 
     Two rows that are alike teach what one row of twice the weight does, and a row without weight
     teaches nothing: on a table of one batch, fits with weights and fits with repeated rows are
-    then the same to the last bit.
+    then the same to the last bit. scikit-learn asks that of every estimator that takes weights
+    (``check_sample_weight_equivalence``), and people who reweigh a table rely on it; without,
+    both fits draw other batches, and end in networks that no tolerance could tell from a defect.
 
     Parameters
     ----------
@@ -323,7 +325,9 @@ def merge_repeated_rows(
 
     Two rows that are alike teach what one row of twice the weight does, and a row without weight
     teaches nothing: on a table of one batch, fits with weights and fits with repeated rows are
-    then the same to the last bit.
+    then the same to the last bit. scikit-learn asks that of every estimator that takes weights
+    (``check_sample_weight_equivalence``), and people who reweigh a table rely on it; without,
+    both fits draw other batches, and end in networks that no tolerance could tell from a defect.
 
     Parameters
     ----------
