@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 
 from fairprune_sk import FairPruner, fairness_report
 from fairprune_sk.datasets import make_biased_classification
-from fairprune_sk.datasets.tables import check_columns, read_csv
+from fairprune_sk.datasets.csv_files import check_columns, read_csv
 
 MIN_ROWS = 20
 """Fewer rows cannot be split into rows to fit on and rows to test on."""

@@ -13,16 +13,9 @@ import pandas as pd
 import pytest
 from sklearn.utils import Bunch
 
-from fairprune_sk.datasets.tables import (
-    FETCHED,
-    TABLES,
-    Table,
-    TableDescription,
-    load_table,
-    read_csv,
-    read_table,
-    table_from_frame,
-)
+from fairprune_sk.datasets.csv_files import read_csv
+from fairprune_sk.datasets.description import TABLES, TableDescription
+from fairprune_sk.datasets.tables import FETCHED, Table, load_table, read_table, table_from_frame
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -238,8 +238,7 @@ def benchmark(
     Examples
     --------
     >>> from fairprune_sk.benchmarks import benchmark
-    >>> from fairprune_sk.datasets.tables import Table
-    >>> from fairprune_sk.datasets import make_biased_classification
+    >>> from fairprune_sk.datasets import Table, make_biased_classification
     >>> X, y, s = make_biased_classification(600, random_state=0)
     >>> fits = benchmark(
     ...     ["magnitude"], [Table("made", X, y, s[["sex"]])], seeds=1, progress=False

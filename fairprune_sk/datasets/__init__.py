@@ -5,7 +5,21 @@ generated tables with a known bias, CSV files however they are written, Adult, C
 fairlearn's tables, images on disk. Nothing here knows networks.
 """
 
+from fairprune_sk.datasets.csv_files import read_csv
+from fairprune_sk.datasets.description import TableDescription
 from fairprune_sk.datasets.images import ImageFiles, load_celeba, load_lfw
 from fairprune_sk.datasets.synthetic import make_biased_classification
+from fairprune_sk.datasets.tables import Table, load_table, read_table, table_from_frame
 
-__all__ = ["ImageFiles", "load_celeba", "load_lfw", "make_biased_classification"]
+__all__ = [
+    "ImageFiles",
+    "Table",
+    "TableDescription",
+    "load_celeba",
+    "load_lfw",
+    "load_table",
+    "make_biased_classification",
+    "read_csv",
+    "read_table",
+    "table_from_frame",
+]
