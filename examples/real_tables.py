@@ -31,7 +31,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fairprune_sk import FairPruner
-from fairprune_sk.assessment.metrics import fairness_gap, noise_floor
+from fairprune_sk.assessment.gaps import fairness_gap
+from fairprune_sk.assessment.noise import noise_floor
 
 TOLERANCE = 0.03
 # (constraint, sparsity, granularity); None prunes without fairness, and its gap is that of

@@ -35,20 +35,13 @@ from fairprune_sk.fitting.callbacks import EpochTasks
 from fairprune_sk.fitting.columns import warn_of_columns
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
+from fairprune_sk.fitting.group_validation import check_apart, check_groups, check_parity
 from fairprune_sk.fitting.outcome_warnings import warn_about
 from fairprune_sk.fitting.pruning import prune
 from fairprune_sk.fitting.resident import table_of
 from fairprune_sk.fitting.task import Given, settings_of, task_of
 from fairprune_sk.fitting.training import seeded
-from fairprune_sk.fitting.validation import (
-    SCHEMA,
-    check_apart,
-    check_groups,
-    check_labels,
-    check_parity,
-    check_weight,
-    check_X,
-)
+from fairprune_sk.fitting.validation import SCHEMA, check_labels, check_weight, check_X
 from fairprune_sk.masks.granularity import GRANULARITIES, Granularity
 from fairprune_sk.networks.batch import n_rows
 from fairprune_sk.solvers import SOLVERS, Solver

@@ -24,9 +24,11 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from fairprune_sk import FairPruner
-from fairprune_sk.assessment.metrics import noise_floor
-from fairprune_sk.benchmarks import METHODS, Method, benchmark, runner
-from fairprune_sk.benchmarks.runner import COLUMNS, KEYS, KNOBS, MEASURED, method_of
+from fairprune_sk.assessment.noise import noise_floor
+from fairprune_sk.benchmarks import METHODS, Method, benchmark, jobs, runner
+from fairprune_sk.benchmarks.jobs import COLUMNS, KEYS
+from fairprune_sk.benchmarks.methods import KNOBS, method_of, settings_of
+from fairprune_sk.benchmarks.runner import MEASURED
 from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.datasets.tables import Table
 from fairprune_sk.fitting import dense
@@ -98,7 +100,7 @@ def fits(monkeypatch):
 @pytest.fixture
 def no_noise(monkeypatch):
     """Leave out what takes most of the time: the floor has tests of its own."""
-    monkeypatch.setattr(runner, "noise_floor", lambda *args, **kwargs: 0.0)
+    monkeypatch.setattr(jobs, "noise_floor", lambda *args, **kwargs: 0.0)
 
 
 @pytest.fixture
@@ -115,7 +117,7 @@ def pretended(job, method, table, test_size, memory=None):
     """Rows of a job without a fit."""
     rows = [dict(zip(KEYS, key, strict=True)) | {"error": ""} for key in job.keys()]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    frame["settings"] = runner.settings_of(method)
+    frame["settings"] = settings_of(method)
     frame["data"] = runner.digest_of(table, test_size)
     return frame.assign(tolerance=frame["tolerance"].replace(-1.0, np.nan))
 

@@ -11,7 +11,7 @@ from fairlearn.reductions import UtilityParity
 from parities import parity_of
 from sklearn.metrics import accuracy_score, zero_one_loss
 
-from fairprune_sk.assessment.metrics import fairness_gap
+from fairprune_sk.assessment.gaps import fairness_gap
 from fairprune_sk.fairness.constraints import (
     CONSTRAINTS,
     OUTSIDE,

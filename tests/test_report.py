@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fairprune_sk.assessment.report import FairnessReport, fairness_report, noise_floor
+from fairprune_sk.assessment import FairnessReport, fairness_report, noise_floor
 from fairprune_sk.benchmarks.competitors import Reduction
 from fairprune_sk.fairness.constraints import (
     OUTSIDE,

@@ -23,12 +23,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validat
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fairprune_sk.assessment.scoring import (
-    FairnessScorer,
-    SparsestWithin,
-    make_fairness_scorer,
-    sparsest_within,
-)
+from fairprune_sk.assessment.scoring import FairnessScorer, make_fairness_scorer
+from fairprune_sk.assessment.selection import SparsestWithin, sparsest_within
 from fairprune_sk.exceptions import ConstraintNotMetWarning
 from fairprune_sk.fairness.constraints import OUTSIDE, Constraint, DegradationParity
 from fairprune_sk.fairness.constraints import DemographicParity as Parity

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from fairprune_sk.masks.compaction import shrink
+from fairprune_sk.masks.coupling import find_units
 from fairprune_sk.masks.granularity import prunable_parameters
-from fairprune_sk.masks.units import cut, find_units
+from fairprune_sk.masks.units import cut
 from fairprune_sk.networks.default import TabularNetwork
 from fairprune_sk.networks.transformer import TabularTransformer
 from fairprune_sk.networks.vision import MobileNetV2, ResNet10

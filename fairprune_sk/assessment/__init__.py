@@ -6,13 +6,17 @@ a fit leaves; everything else takes any classifier.
 """
 
 from fairprune_sk.assessment.cost import CostReport, cost_report
-from fairprune_sk.assessment.report import FairnessReport, fairness_report, noise_floor
-from fairprune_sk.assessment.scoring import make_fairness_scorer, sparsest_within
+from fairprune_sk.assessment.gaps import fairness_gap
+from fairprune_sk.assessment.noise import noise_floor
+from fairprune_sk.assessment.report import FairnessReport, fairness_report
+from fairprune_sk.assessment.scoring import make_fairness_scorer
+from fairprune_sk.assessment.selection import sparsest_within
 
 __all__ = [
     "CostReport",
     "FairnessReport",
     "cost_report",
+    "fairness_gap",
     "fairness_report",
     "make_fairness_scorer",
     "noise_floor",

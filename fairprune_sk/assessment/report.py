@@ -1,85 +1,76 @@
 """The fairness report: the pruned network against the dense one, overall and by group.
 
-The numbers come from :mod:`fairprune_sk.assessment.metrics`; said and shown here is what they
-mean, and which of them rest on too few rows to be believed.
+The numbers come from the modules beside this one; here they are put together and shown.
 """
 
 from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import MetricFrame
-from sklearn.pipeline import Pipeline
 from sklearn.utils import column_or_1d
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_samples
 
-from fairprune_sk.assessment.metrics import (
-    CLASS_RATES,
+from fairprune_sk.assessment.classifiers import checked_classes, positive_last, unwrapped
+from fairprune_sk.assessment.gaps import (
     NOTIONS,
-    Noise,
-    Rows,
-    Tally,
     by_class_table,
+    gap_name,
+    gaps_by_class,
+    largest_gap,
+    notion_cells,
+)
+from fairprune_sk.assessment.layout import (
+    LINE_WIDTH,
+    in_words,
+    number,
+    text_of,
+    with_arrow,
+    wrapped,
+)
+from fairprune_sk.assessment.noise import gap_noise
+from fairprune_sk.assessment.notes import (
+    HEADINGS,
+    alarms_of,
+    fit_notes,
+    gap_notes,
+    left_out_notes,
+    noise_notes,
+    row_notes,
+    tolerance_notes,
+)
+from fairprune_sk.assessment.rates import (
+    CLASS_RATES,
+    Rows,
     by_group_table,
     checked_groups,
     checked_strata,
     checked_weight,
-    comparable,
-    fairness_gap,
-    gap_name,
-    gap_noise,
-    gaps_by_class,
-    largest_gap,
     metric_frame,
-    metric_names,
-    noise_floor,
-    notion_cells,
     overall_table,
-    positive_last,
     reduction_series,
     row_names,
 )
-from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import Constraint, DegradationParity
 from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of
 from fairprune_sk.masks.granularity import prunable_parameters
-
-__all__ = ["FairnessReport", "fairness_gap", "fairness_report", "noise_floor"]
-
-MIN_CELL_COUNT = 30
-"""A rate over fewer rows than this is reported as too small to judge."""
-
-MAX_BALANCED_LOSS = 0.05
-"""Balanced accuracy that pruning may cost before the report begins with it."""
 
 LIMITS = (
     "Not measured: whether the labels themselves are biased, whether probabilities are "
     "calibrated, whether similar people are treated alike."
 )
 
-_LINE_WIDTH = 100
 _STYLE = (
     "<style>.fairness-report th, .fairness-report td {padding: 0.1em 0.7em; text-align: right;"
     " font-variant-numeric: tabular-nums;} .fairness-report tbody th {text-align: left;"
     " font-weight: normal; vertical-align: top;}</style>"
 )
-_MAX_NAMES = 8  # in a note
-
-_HEADINGS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
-    "selection_rate": "selected",
-    "true_positive_rate": "TPR",
-    "false_positive_rate": "FPR",
-}
-"""Every rate that is shown, with the heading of its column."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,9 +148,9 @@ class FairnessReport:
     def __str__(self) -> str:
         """Lay out the report for a terminal of 100 columns."""
         lines = [*self.alarms, *self._title().split("\n")]
-        title = "\n".join(_wrapped(line) for line in lines)
-        tables = [f"{_wrapped(caption)}\n{_text(table)}" for caption, table in self._tables()]
-        notes = [textwrap.fill(f"- {n}", _LINE_WIDTH, subsequent_indent="  ") for n in self.notes]
+        title = "\n".join(wrapped(line) for line in lines)
+        tables = [f"{wrapped(caption)}\n{text_of(table)}" for caption, table in self._tables()]
+        notes = [textwrap.fill(f"- {n}", LINE_WIDTH, subsequent_indent="  ") for n in self.notes]
         return "\n\n".join([title, *tables, "\n".join(["Notes", *notes])])
 
     def _repr_html_(self) -> str:
@@ -203,18 +194,18 @@ class FairnessReport:
 
         tables = [(f"Rates{arrow}", self._rates(networks, None))]
         if len(self.performance_reduction):
-            tables[0][1]["acc. lost"] = [*map(_number, self.performance_reduction)][:-1]
+            tables[0][1]["acc. lost"] = [*map(number, self.performance_reduction)][:-1]
         for label in labels:
             caption = f"Class {label!r} against the rest{arrow}"
             tables.append((caption, self._rates(networks, label)))
 
-        gaps = pd.DataFrame(index=[_plain(name) for name in self.differences.index])
-        gaps["gap"] = [_arrow(row) for row in self.differences[networks].to_numpy()]
+        gaps = pd.DataFrame(index=[in_words(name) for name in self.differences.index])
+        gaps["gap"] = [with_arrow(row) for row in self.differences[networks].to_numpy()]
         gaps[f"{self.confidence_level * 100:g}% interval"] = [
-            f"{_number(low)} to {_number(high)}"
+            f"{number(low)} to {number(high)}"
             for low, high in self.differences[["low", "high"]].to_numpy()
         ]
-        gaps["noise floor"] = [_number(value) for value in self.differences["noise_floor"]]
+        gaps["noise floor"] = [number(value) for value in self.differences["noise_floor"]]
         within = " within strata" if self.by_group.index.nlevels > 1 else ""
         over = ", largest over the classes" if labels else ""
         noise = "; noise floor: mean gap on these rows if groups had equal rates"
@@ -222,7 +213,7 @@ class FairnessReport:
         if labels:
             by_class = pd.DataFrame(index=[repr(label) for label in labels])
             for gap in self.by_class.columns.unique(0).drop("positives"):
-                by_class[_plain(gap)] = [_arrow(row) for row in self.by_class[gap].to_numpy()]
+                by_class[in_words(gap)] = [with_arrow(row) for row in self.by_class[gap].to_numpy()]
             tables.append((f"Gaps between groups{within}{arrow} by class", by_class))
         return tables
 
@@ -237,68 +228,14 @@ class FairnessReport:
         rates["rows" if label is None else "positives"] = [
             f"{n:,}" for n in (total, *self.by_group[(counted, *path, "")])
         ]
-        for metric, heading in _HEADINGS.items():
+        for metric, heading in HEADINGS.items():
             if several and (metric in CLASS_RATES) != (label is not None):
                 continue
             row = (metric, *path) if several else metric
             by_group = self.by_group[[(metric, *path, name) for name in networks]].to_numpy()
             values = np.vstack([self.overall.loc[[row], networks].to_numpy(), by_group])
-            rates[heading] = [_arrow(row) for row in values]
+            rates[heading] = [with_arrow(row) for row in values]
         return rates
-
-
-def _plain(gap: str) -> str:
-    """Name of a gap in words."""
-    return gap.removesuffix("_difference").replace("_", " ")
-
-
-def _number(value: float) -> str:
-    """Three decimals, never "-0.000", and a dash for NaN."""
-    return "–" if np.isnan(value) else f"{round(value, 3) + 0.0:.3f}"
-
-
-def _arrow(values: Iterable[float]) -> str:
-    """Dense and pruned value: ``0.853→0.848``."""
-    return "→".join(_number(value) for value in values)
-
-
-def _wrapped(line: str) -> str:
-    """Break a line that is too long for the terminal."""
-    return textwrap.fill(line, _LINE_WIDTH, subsequent_indent="  ")
-
-
-def _text(table: pd.DataFrame) -> str:
-    """Lay out a table of strings; a name too long for the line goes on in the next lines.
-
-    Names of two levels (stratum, group) become a line for each stratum, above its groups.
-    """
-    widths = [max(map(len, [name, *table[name]])) for name in table.columns]
-    room = max(_LINE_WIDTH - sum(widths) - 2 * len(widths), 14)
-    blank = [""] * len(widths)
-    rows = [["", *table.columns]]
-
-    def add(name: str, indent: str, cells: Iterable[str]) -> None:
-        lines = textwrap.wrap(name, room, initial_indent=indent, subsequent_indent=indent + "  ")
-        first, *more = lines or [""]
-        rows.extend([[first, *cells], *([line, *blank] for line in more)])
-
-    stratum = None
-    for name, *cells in table.itertuples():
-        if not isinstance(name, tuple):
-            add(str(name), "  ", cells)
-        elif name == ("overall", ""):
-            add(name[0], "  ", cells)
-        else:
-            if name[0] != stratum:
-                stratum = name[0]
-                add(stratum, "  ", blank)
-            add(name[1], "    ", cells)
-    name_width = max(len(name) for name, *_ in rows)
-    lines = []
-    for name, *cells in rows:
-        cells = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
-        lines.append("  ".join([name.ljust(name_width), *cells]).rstrip())
-    return "\n".join(lines)
 
 
 def fairness_report(
@@ -407,7 +344,7 @@ def fairness_report(
             f"Got confidence_level={confidence_level!r}, but expected a number in (0, 1)."
         )
     transformers, model = unwrapped(estimator)
-    labels = positive_last(_checked_classes(model, y), model, pos_label)
+    labels = positive_last(checked_classes(model, y), model, pos_label)
 
     for transformer in transformers:
         X = transformer.transform(X)
@@ -476,15 +413,15 @@ def fairness_report(
         size = _size(model)
 
     names = None if strata is None else row_names(strata.values)
-    alarms = _alarms(rows, y_pred, totals, labels)
+    alarms = alarms_of(rows, y_pred, totals, labels)
     notes = [
         *alarms,
-        *_fit_notes(model, X),
-        *_tolerance_notes(requirement, tallies[shipped], strata is not None, bool(alarms)),
-        *_left_out_notes(model, requirement),
-        *_row_notes(by_group, shipped, n_rows, grouped),
-        *_gap_notes(differences[shipped], frames[shipped], labels, names),
-        *_noise_notes(differences[shipped], noise, confidence_level),
+        *fit_notes(model, X),
+        *tolerance_notes(requirement, tallies[shipped], strata is not None, bool(alarms)),
+        *left_out_notes(model, requirement),
+        *row_notes(by_group, shipped, n_rows, grouped),
+        *gap_notes(differences[shipped], frames[shipped], labels, names),
+        *noise_notes(differences[shipped], noise, confidence_level),
         LIMITS,
     ]
     return FairnessReport(
@@ -518,45 +455,6 @@ def _n_rows(X: Any) -> int:
     return _num_samples(X)
 
 
-def unwrapped(estimator: Any) -> tuple[list[Any], Any]:
-    """Find the classifier inside searches and pipelines, however they are nested.
-
-    Parameters
-    ----------
-    estimator : fitted estimator
-
-    Returns
-    -------
-    transformers : list of fitted transformers
-        What X goes through before it, in order.
-    classifier : fitted estimator
-    """
-    transformers = []
-    while not hasattr(estimator, "predict_dense"):
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            transformers += [estimator[:-1]] if len(estimator) > 1 else []
-            estimator = estimator[-1]
-        else:
-            break
-    return transformers, estimator
-
-
-def _checked_classes(model: Any, y: np.ndarray) -> list[Any]:
-    """Return the classes, after a check of the labels of y against them."""
-    if not hasattr(model, "classes_"):
-        check_is_fitted(model)
-        raise ValueError(f"Got {type(model).__name__}, but expected a classifier with classes_.")
-    classes = np.asarray(model.classes_).tolist()
-    if len(classes) < 2:
-        raise ValueError(f"Got an estimator with classes {classes}, but expected two or more.")
-    unknown = [label for label in pd.unique(y).tolist() if label not in classes]
-    if unknown:
-        raise ValueError(f"Got y with labels {unknown}, but expected only {classes} (classes_).")
-    return classes
-
-
 def _label_codes(column: Any, labels: list[Any]) -> np.ndarray:
     """Position of each row's label; -1 for a prediction that is no class."""
     column = np.asarray(column)
@@ -587,194 +485,3 @@ def _size(model: Any) -> pd.Series:
         "sparsity": float(model.sparsity_),
     }
     return pd.Series(values, dtype=object)  # object: counts stay integers
-
-
-# --- notes ---
-
-
-def _listed(names: list[str]) -> str:
-    """Join names for a note; those beyond the first few are only counted."""
-    more = len(names) - _MAX_NAMES
-    return "; ".join(names[:_MAX_NAMES] + ([f"and {more} more"] if more > 0 else []))
-
-
-def _row_name(name: Any) -> str:
-    """Name of a group, or of a (stratum, group): ``"North: Female"``."""
-    return ": ".join(name) if isinstance(name, tuple) else str(name)
-
-
-def _heading(rate: str | tuple[Any, ...]) -> str:
-    """Name of a rate in a note: ``"TPR"``, or ``"TPR of 'low'"`` where it is (metric, class)."""
-    metric, *label = rate if isinstance(rate, tuple) else (rate,)
-    return _HEADINGS[metric] + (f" of {label[0]!r}" if metric in CLASS_RATES and label else "")
-
-
-def _alarms(
-    rows: Rows,
-    y_pred: dict[str, np.ndarray],
-    totals: dict[str, pd.Series],
-    labels: list[Any],
-) -> list[str]:
-    """Say what makes gaps small without making anything fair, and what they cost."""
-
-    def shares(codes: np.ndarray) -> np.ndarray:
-        weight = np.ones(len(codes)) if rows.weight is None else rows.weight
-        known = codes >= 0
-        return np.bincount(codes[known], weight[known], minlength=len(labels)) / weight.sum()
-
-    labelled, predicted = shares(rows.y_true), {n: shares(codes) for n, codes in y_pred.items()}
-    alarms = []
-    for network, own in reversed(predicted.items()):
-        dense = predicted["dense"] if network == "pruned" else None
-        hardly = hardly_predicted(own, labelled, dense)
-        beside = "" if dense is None else ", dense network: {dense:.2%}"
-        named = [
-            f"{labels[k]!r} for {own[k]:.2%} of the rows (labels: {labelled[k]:.2%}"
-            + beside.format(dense=predicted.get("dense", own)[k])
-            + ")"
-            for k in np.flatnonzero(hardly)
-        ]
-        if named:
-            who = "classifier" if network == "value" else f"{network} network"
-            alarms.append(
-                f"COLLAPSED: the {who} predicts {_listed(named)}. Rates near 0 or 1 are near each "
-                "other without being fair: no gap speaks for it."
-            )
-    if "dense" in totals:
-        before, after = (totals[network]["balanced_accuracy"] for network in ("dense", "pruned"))
-        if before - after > MAX_BALANCED_LOSS:
-            alarms.append(
-                f"BALANCED ACCURACY FELL by {100 * (before - after):.1f} points, from "
-                f"{_number(before)} to {_number(after)}: gaps are bought dearly."
-            )
-    return alarms
-
-
-def _fit_notes(model: Any, X: Any) -> list[str]:
-    """Say whether these are the training rows."""
-    if not hasattr(model, "was_fitted_on") or not model.was_fitted_on(X):
-        return []
-    return [
-        "MEASURED ON THE TRAINING DATA: expect lower accuracy and larger gaps on new rows, "
-        "and measure on rows that the network has not seen."
-    ]
-
-
-def _tolerance_notes(
-    requirement: Requirement | None, tally: Tally, within_strata: bool, alarmed: bool
-) -> list[str]:
-    """Say whether the gap that the network was pruned for is within the tolerance."""
-    if requirement is None or requirement.tolerance is None:
-        return []
-    constraint, method = requirement.constraint, requirement.gap_method
-    how = {
-        ("difference", "between_groups"): "",
-        ("difference", "to_overall"): " between any group and all together",
-        ("ratio", "between_groups"): " (1 − smallest / largest rate)",
-        ("ratio", "to_overall"): " (1 − ratio of the rates of any group and of all together)",
-    }[constraint.comparison, method]
-    gap = float(largest_gap(gaps_by_class(notion_cells(constraint, tally), method)))
-    if np.isnan(gap):
-        met = "undefined"
-    elif gap > requirement.tolerance:
-        met = f"{_number(gap)}, above that tolerance"
-    elif alarmed:
-        met = f"{_number(gap)}, which is no success: see the first note"
-    else:
-        met = f"{_number(gap)}, within that tolerance"
-    where = "rows, groups and strata" if within_strata else "rows and groups"
-    return [
-        f"Trained for a gap in {constraint.name}{how} of at most {requirement.tolerance:g}; on "
-        f"these {where} it is {met}."
-    ]
-
-
-def _left_out_notes(model: Any, requirement: Requirement | None) -> list[str]:
-    """Say how many rates the constraint left out."""
-    n = getattr(model, "n_unconstrained_", 0)
-    if requirement is None or not n:
-        return []
-    return [
-        f"The constraint left out {counted(n, 'rate')} of groups with fewer than min_group_count="
-        f"{model.min_group_count} rows; here every group counts that has the rate."
-    ]
-
-
-def _row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.ndarray) -> list[str]:
-    """Say where rates mean little: rows without a group, few rows or none behind a rate."""
-    notes = []
-    n_without = n_rows - int(grouped.sum())
-    if n_without:
-        notes.append(
-            f"Without a sensitive feature: {counted(n_without, 'row')} "
-            f"({n_without / n_rows:.1%}), in the overall figures, but in no group and no gap."
-        )
-    counts = pd.DataFrame(index=by_group.index)
-    for metric, *label, _ in by_group.columns:
-        if metric == "positives":
-            kinds = [f"{label[0]!r}", f"not {label[0]!r}"] if label else ["positive", "negative"]
-            positives = by_group[(metric, *label, "")]
-            counts[kinds[0]], counts[kinds[1]] = positives, by_group["count"] - positives
-    small = []
-    for name, row in counts.iterrows():
-        few = [f"{n} {kind}" for kind, n in row.items() if n < MIN_CELL_COUNT]
-        small += [f"{_row_name(name)} ({', '.join(few)})"] if few else []
-    if small:
-        notes.append(
-            f"Too small to judge, fewer than {MIN_CELL_COUNT} rows behind a rate: {_listed(small)}."
-        )
-    undefined = by_group.xs(network, axis=1, level=-1).isna()
-    without = [
-        f"{_row_name(name)} ({', '.join(_heading(rate) for rate in row.index[row])})"
-        for name, row in undefined.iterrows()
-        if row.any()
-    ]
-    if without:
-        notes.append(f"Without rows to measure on, left out of the gaps: {_listed(without)}.")
-    return notes
-
-
-def _gap_notes(
-    gaps: pd.Series, frame: MetricFrame, labels: list[Any], strata: list[str] | None
-) -> list[str]:
-    """Name the gaps that are undefined, and the classes and strata that others leave out."""
-    notes = []
-    undefined = [_plain(gap) for gap in gaps.index[gaps.isna()]]
-    if undefined:
-        notes.append(f"No gap in {', '.join(undefined)}: fewer than two groups have the rate.")
-    # What is undefined in one class or stratum, though not in all.
-    names = metric_names(labels, ("accuracy", *CLASS_RATES))
-    has_gap = comparable(frame)
-    absent = {
-        rate[0]
-        for rate in names
-        if not has_gap[[m for other, m in names.items() if other[0] == rate[0]]].any(axis=None)
-    }
-    left_out = []
-    for code, row in has_gap.iterrows():
-        lacking = [_heading(n) for n, m in names.items() if not row[m] and n[0] not in absent]
-        if strata is None:
-            left_out += lacking
-        elif lacking:
-            rates = ", ".join(lacking) if row[list(names.values())].any() else "every rate"
-            left_out.append(f"{strata[code]} ({rates})")
-    if left_out:
-        notes.append(
-            f"Left out of the gaps, where fewer than two groups have the rate: {_listed(left_out)}."
-        )
-    return notes
-
-
-def _noise_notes(gaps: pd.Series, noise: dict[str, Noise], level: float) -> list[str]:
-    """Name the gaps that groups with equal rates would show as well."""
-    within = [
-        f"{_plain(gap)} {_number(gaps[gap])} (up to {_number(drawn.parity_high)})"
-        for gap, drawn in noise.items()
-        if gaps[gap] <= drawn.parity_high and drawn.parity_high > 0
-    ]
-    if not within:
-        return []
-    return [
-        f"Cannot be told from parity on these rows: {', '.join(within)}. In brackets: what "
-        f"groups with equal rates show in {level * 100:g}% of draws."
-    ]

@@ -3,159 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cache, partial
 from itertools import product
 from numbers import Integral, Number, Real
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
-from sklearn import config_context
-from sklearn.base import clone
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
-from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from fairprune_sk.assessment.metrics import fairness_gap, noise_floor
-from fairprune_sk.assessment.report import unwrapped
-from fairprune_sk.benchmarks.competitors import COMPETITORS
+from fairprune_sk.benchmarks.jobs import COLUMNS, KEYS, Job, fit_one, typed
+from fairprune_sk.benchmarks.methods import METHODS, Method, method_of, settings_of
 from fairprune_sk.benchmarks.store import ResultsFile
 from fairprune_sk.datasets.tables import Table, load_table
 from fairprune_sk.fairness.constraints import CONSTRAINTS
-from fairprune_sk.pruner import FairPruner
-from fairprune_sk.solvers import Snip
 
 MEASURED = tuple(name for name, kind in CONSTRAINTS.items() if not kind.relative_to_dense)
 """Every constraint whose gap a dense classifier has as well."""
-
-KEYS = ["table", "sensitive", "constraint", "method", "sparsity", "tolerance", "seed"]
-"""Columns that tell one row from every other."""
-
-KNOBS = ("sparsity", "sensitive", "constraint", "tolerance")
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to get a classifier.
-
-    Attributes
-    ----------
-    estimator : scikit-learn classifier
-        Cloned for each fit; what the benchmark varies is set by name, in a pipeline's last steps
-        as well (``fairpruner__sparsity``).
-    knobs : tuple of {"sparsity", "sensitive", "constraint", "tolerance"}
-        What a fit depends on. A method that does not know the sensitive feature is fitted once,
-        and measured for all of them.
-    """
-
-    estimator: Any
-    knobs: tuple[str, ...]
-
-    def parameters(self, name: str) -> list[str]:
-        """Names of a parameter of the estimator, or of its steps, the last step's first."""
-        return [
-            key
-            for key in reversed(list(self.estimator.get_params(deep=True)))
-            if key == name or key.endswith(f"__{name}")
-        ]
-
-    def parameter(self, name: str) -> str | None:
-        """Name of the estimator's own parameter, or of the last step that has one."""
-        found = self.parameters(name)
-        return name if name in found else next(iter(found), None)
-
-
-def method_of(estimator: Any) -> Method:
-    """Read off an estimator's parameters what its fits depend on.
-
-    Parameters
-    ----------
-    estimator : scikit-learn classifier, or Method
-
-    Returns
-    -------
-    Method
-        ``sparsity`` is a knob where there is such a parameter; the sensitive feature and the
-        constraint are where there is a ``constraint`` that is not None; ``tolerance`` is where
-        there is one besides.
-    """
-    if isinstance(estimator, Method):
-        return estimator
-    method = Method(estimator, KNOBS)
-    values = {knob: method.parameter(knob) for knob in KNOBS}
-    params = estimator.get_params(deep=True)
-    knobs = ["sparsity"] if values["sparsity"] else []
-    if values["constraint"] and params[values["constraint"]] is not None:
-        knobs += ["sensitive", "constraint"]
-        if values["tolerance"] and params[values["tolerance"]] is not None:
-            knobs.append("tolerance")
-    return replace(method, knobs=tuple(knobs))
-
-
-_FAIR, _GROUPS = ("sparsity", "sensitive", "constraint", "tolerance"), ("sparsity", "sensitive")
-# Chosen on splits of the training parts of Adult and COMPAS, as FairPruner's own defaults were:
-# what is pruned at one stroke learns better at three times the rate, and SNIP ranks the trained
-# network better than the untrained one of its paper.
-_ONE_SHOT: dict[str, Any] = {"constraint": None, "lr": 3e-3}
-
-METHODS: dict[str, Method] = {
-    "fairpruner": Method(FairPruner(), _FAIR),
-    "fairpruner(neuron)": Method(FairPruner(granularity="neuron"), _FAIR),
-    "prune_then_fair": Method(FairPruner(solver="prune_then_fair"), _FAIR),
-    "fair_then_prune": Method(FairPruner(solver="fair_then_prune"), _FAIR),
-    # These two have a notion of fairness of their own.
-    "fairgrape": Method(FairPruner(solver="fairgrape", tolerance=1.0), _GROUPS),
-    "balancing_act": Method(
-        FairPruner(solver="balancing_act", constraint="degradation_parity", tolerance=0.01),
-        _GROUPS,
-    ),
-    "bip": Method(FairPruner(solver="bip", constraint=None), ("sparsity",)),
-    "magnitude": Method(FairPruner(solver="magnitude", **_ONE_SHOT), ("sparsity",)),
-    "lottery_ticket": Method(FairPruner(solver="lottery_ticket", **_ONE_SHOT), ("sparsity",)),
-    "snip": Method(FairPruner(solver=Snip(rewind_to="dense"), **_ONE_SHOT), ("sparsity",)),
-    "grasp": Method(FairPruner(solver="grasp", **_ONE_SHOT), ("sparsity",)),
-    "random": Method(FairPruner(solver="random", **_ONE_SHOT), ("sparsity",)),
-    "fpgm": Method(FairPruner(solver="fpgm", granularity="neuron", constraint=None), ("sparsity",)),
-    **{name: method_of(estimator) for name, estimator in COMPETITORS.items()},
-}
-"""Every method by the name that :func:`benchmark` takes."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fit, and what is measured of it.
-
-    Attributes
-    ----------
-    table : str
-    seed : int
-    method : str
-    settings : dict
-        Values of the method's knobs.
-    measured : tuple of (str, str)
-        Pairs of a sensitive feature and a constraint.
-    """
-
-    table: str
-    seed: int
-    method: str
-    settings: Mapping[str, Any]
-    measured: tuple[tuple[str, str], ...]
-
-    def keys(self) -> Iterator[tuple]:
-        """Values of :data:`KEYS` for each of its rows, a missing tolerance being -1."""
-        for sensitive, constraint in self.measured:
-            sparsity = self.settings.get("sparsity", 0.0)
-            tolerance = self.settings.get("tolerance")
-            tolerance = -1.0 if tolerance is None else tolerance
-            yield self.table, sensitive, constraint, self.method, sparsity, tolerance, self.seed
 
 
 def benchmark(
@@ -216,7 +83,7 @@ def benchmark(
     DataFrame
         One row for each fit and each gap that is measured of it: the columns of :data:`KEYS`;
         on the test part ``accuracy``, ``balanced_accuracy``, ``selection_rate``, ``gap`` (as
-        :func:`~fairprune_sk.assessment.metrics.fairness_gap` measures it, like the other two), its
+        :func:`~fairprune_sk.assessment.fairness_gap` measures it, like the other two), its
         ``noise_floor``, ``majority_share`` (the accuracy of a constant), and, where there is one,
         ``dense_accuracy`` and ``dense_gap`` of the network before pruning; ``train_accuracy`` and
         ``train_gap``; ``reached_sparsity``, ``n_iter`` (training iterations of the pruning phase),
@@ -320,99 +187,6 @@ def _run(
     return done
 
 
-def fit_one(
-    job: Job, method: Method, table: Table, test_size: float, memory: str | Path | None = None
-) -> pd.DataFrame:
-    """Fit once, and measure on both parts.
-
-    Parameters
-    ----------
-    job : Job
-    method : Method
-    table : Table
-    test_size : float
-    memory : path, optional
-
-    Returns
-    -------
-    DataFrame
-        A row for each gap, without the digest of the table; a fit that fails leaves its error.
-    """
-    part, rest = train_test_split(
-        np.arange(len(table.y)), test_size=test_size, stratify=table.y, random_state=job.seed
-    )
-    y_test = table.y[rest]
-    known = {
-        "table": job.table,
-        "method": job.method,
-        "sparsity": job.settings.get("sparsity", 0.0),
-        "tolerance": job.settings.get("tolerance", np.nan),
-        "seed": job.seed,
-        "n_train": len(part),
-        "n_test": len(rest),
-        "majority_share": max(y_test.mean(), 1.0 - y_test.mean()),
-        "settings": settings_of(method),
-    }
-    start = perf_counter()
-    try:
-        # With routing, a pipeline hands the groups on to its last step.
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            config_context(enable_metadata_routing=True),
-        ):
-            warnings.simplefilter("always")
-            estimator = _configured(method, job, memory)
-            own = {}
-            if "sensitive" in method.knobs:
-                own = {"sensitive_features": table.sensitive[job.settings["sensitive"]].iloc[part]}
-            estimator.fit(table.X.iloc[part], table.y[part], **own)
-            known["seconds"] = perf_counter() - start
-            known["warnings"] = " ".join(sorted({w.category.__name__ for w in caught}))
-            known |= _reached(estimator)
-            rows = [known | row for row in _measured(estimator, job, table, part, rest)]
-    except Exception as error:  # one fit that fails must not take the others with it
-        known |= {"seconds": perf_counter() - start, "warnings": ""}
-        known["error"] = f"{type(error).__name__}: {error}"
-        rows = [known | {"sensitive": s, "constraint": c} for s, c in job.measured]
-    return _typed(pd.DataFrame(rows, columns=COLUMNS))
-
-
-COLUMNS = [
-    *KEYS,
-    "accuracy",
-    "balanced_accuracy",
-    "selection_rate",
-    "gap",
-    "noise_floor",
-    "majority_share",
-    "dense_accuracy",
-    "dense_gap",
-    "train_accuracy",
-    "train_gap",
-    "reached_sparsity",
-    "n_iter",
-    "seconds",
-    "n_train",
-    "n_test",
-    "warnings",
-    "error",
-    "settings",
-    "data",
-]
-
-
-def _typed(results: pd.DataFrame) -> pd.DataFrame:
-    """Give columns their type, also where all that they hold is missing."""
-    numbers = ["sparsity", "tolerance", *COLUMNS[len(KEYS) : COLUMNS.index("n_train")]]
-    return results.astype(dict.fromkeys(numbers, float))
-
-
-def settings_of(method: Method) -> str:
-    """Text of a method's estimator with every parameter that is not a default."""
-    text = " ".join(method.estimator.__repr__(N_CHAR_MAX=10**6).split())
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)  # where an object happens to lie
-
-
 def _methods(methods: Iterable[str] | Mapping[str, Any]) -> dict[str, Method]:
     names = _listed("methods", methods)
     if not isinstance(methods, Mapping):
@@ -464,74 +238,6 @@ def _jobs(
             yield Job(table, seed, name, settings, tuple(measured))
 
 
-def _configured(method: Method, job: Job, memory: str | Path | None) -> Any:
-    estimator = clone(method.estimator)
-    wanted = {knob: value for knob, value in job.settings.items() if knob != "sensitive"}
-    keys = {method.parameter(name): value for name, value in wanted.items()}
-    keys |= dict.fromkeys(method.parameters("random_state"), job.seed)
-    if memory is not None:
-        parts = {"": estimator, **{f"{k}__": v for k, v in estimator.get_params().items()}}
-        keys |= {f"{k}memory": str(memory) for k, v in parts.items() if isinstance(v, FairPruner)}
-    return estimator.set_params(**{key: value for key, value in keys.items() if key is not None})
-
-
-def _reached(estimator: Any) -> dict[str, float]:
-    """Size of the network and length of the pruning phase, where there is one."""
-    _, pruner = unwrapped(estimator)
-    if not isinstance(pruner, FairPruner):
-        return {"reached_sparsity": 0.0, "n_iter": np.nan}
-    return {"reached_sparsity": pruner.sparsity_, "n_iter": float(pruner.n_iter_)}
-
-
-def _measured(
-    estimator: Any, job: Job, table: Table, part: np.ndarray, rest: np.ndarray
-) -> Iterator[dict[str, Any]]:
-    """Figures of each gap; what does not depend on it is predicted once."""
-    X, X_test = table.X.iloc[part], table.X.iloc[rest]
-    y, y_test = table.y[part], table.y[rest]
-
-    @cache
-    def predicted(sensitive: str | None) -> tuple[np.ndarray, np.ndarray]:
-        if sensitive is None:
-            return estimator.predict(X), estimator.predict(X_test)
-        group = table.sensitive[sensitive]
-        return (
-            estimator.predict(X, sensitive_features=group.iloc[part]),
-            estimator.predict(X_test, sensitive_features=group.iloc[rest]),
-        )
-
-    reads_groups = getattr(estimator, "needs_sensitive_features", False)
-    transformers, pruner = unwrapped(estimator)
-    dense = None
-    if isinstance(pruner, FairPruner):
-        encoded = X_test
-        for transformer in transformers:
-            encoded = transformer.transform(encoded)
-        dense = pruner.predict_dense(encoded)
-    for sensitive, constraint in job.measured:
-        group, group_test = (table.sensitive[sensitive].iloc[rows] for rows in (part, rest))
-        gap = partial(fairness_gap, constraint=constraint)
-        train, test = predicted(sensitive if reads_groups else None)
-        row = {
-            "sensitive": sensitive,
-            "constraint": constraint,
-            "accuracy": accuracy_score(y_test, test),
-            "balanced_accuracy": balanced_accuracy_score(y_test, test),
-            "selection_rate": test.mean(),
-            "gap": gap(y_test, test, sensitive_features=group_test),
-            "noise_floor": noise_floor(
-                y_test, test, sensitive_features=group_test, constraint=constraint
-            ),
-            "train_accuracy": accuracy_score(y, train),
-            "train_gap": gap(y, train, sensitive_features=group),
-            "error": "",
-        }
-        if dense is not None:
-            row["dense_accuracy"] = accuracy_score(y_test, dense)
-            row["dense_gap"] = gap(y_test, dense, sensitive_features=group_test)
-        yield row
-
-
 def _key_rows(results: pd.DataFrame) -> Iterator[tuple]:
     """Keys of every row, as :meth:`Job.keys` gives them."""
     keys = results[KEYS].astype({"sparsity": float, "tolerance": float})
@@ -543,7 +249,7 @@ def _reusable(
     file: ResultsFile, methods: Mapping[str, Method], digests: Mapping[str, str]
 ) -> pd.DataFrame:
     """Read earlier results; those of fits that failed are left out, to be tried again."""
-    done = _typed(file.read())
+    done = typed(file.read())
     done = done[done["error"] == ""].reset_index(drop=True)
     for name, method in methods.items():
         before = set(done.loc[done["method"] == name, "settings"]) - {settings_of(method)}

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairprune_sk.masks.units import Units, cut, find_units
+from fairprune_sk.masks.coupling import find_units
+from fairprune_sk.masks.units import Units, cut
 from fairprune_sk.networks.calls import forward, main_output, watching
 
 

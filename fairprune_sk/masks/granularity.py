@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairprune_sk.masks.units import Units, find_units
+from fairprune_sk.masks.coupling import find_units
+from fairprune_sk.masks.units import Units
 
 SCOPES = ("global", "layer")
 

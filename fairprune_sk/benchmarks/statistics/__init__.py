@@ -21,14 +21,13 @@ Needs the extra ``benchmark``.
 """
 
 try:
-    from fairprune_sk.benchmarks.statistics.comparisons import (
+    from fairprune_sk.benchmarks.statistics.comparisons import compare, summarise
+    from fairprune_sk.benchmarks.statistics.fronts import hypervolume, pareto_front
+    from fairprune_sk.benchmarks.statistics.merits import (
         accuracy_at_gap,
-        compare,
         excess_cut,
         iterations_to_reach,
-        summarise,
     )
-    from fairprune_sk.benchmarks.statistics.fronts import hypervolume, pareto_front
     from fairprune_sk.benchmarks.statistics.ranks import Ranks, average_ranks
     from fairprune_sk.benchmarks.statistics.results import (
         CELL,

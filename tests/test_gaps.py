@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from fairprune_sk.assessment import metrics
-from fairprune_sk.assessment.metrics import NOTIONS, fairness_gap, noise_floor
+from fairprune_sk.assessment import noise
+from fairprune_sk.assessment.gaps import NOTIONS, fairness_gap
+from fairprune_sk.assessment.noise import noise_floor
 from fairprune_sk.fairness.constraints import CONSTRAINTS, OUTSIDE, Constraint, DegradationParity
 
 
@@ -201,5 +202,5 @@ def test_draws_in_chunks_are_the_same_draws(predictions, monkeypatch):
     y_true, y_pred, group, stratum = predictions
     arguments = {"sensitive_features": group, "control_features": stratum}
     floor = noise_floor(y_true, y_pred, **arguments)
-    monkeypatch.setattr(metrics, "_CHUNK", 1000)
+    monkeypatch.setattr(noise, "_CHUNK", 1000)
     assert noise_floor(y_true, y_pred, **arguments) == pytest.approx(floor, rel=1e-12)

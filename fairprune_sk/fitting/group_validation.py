@@ -1,0 +1,213 @@
+"""Checks of the sensitive features, and of what must be fair between their groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairprune_sk.exceptions import SmallGroupWarning, warn_at_caller
+from fairprune_sk.fairness.constraints import cell_codes, class_columns
+from fairprune_sk.fairness.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.fairness.requirement import Requirement
+from fairprune_sk.fitting.columns import FEWEST_ROWS
+from fairprune_sk.fitting.validation import Labels
+
+# A group of this many times min_group_count rows without, say, a single positive is no accident
+# of a small sample: what to do about it is for the user to decide.
+_NO_ACCIDENT = 10
+
+# More groups than this, nearly all of them too small, are no groups but values.
+_MANY_GROUPS = 20
+
+# Cells that an error names one by one; a warning, which is about them, names more.
+_SHOWN, _WARNED = 8, 100
+
+
+def check_groups(
+    sensitive_features: Any, n_rows: int, constraint: Any, missing: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Code the groups.
+
+    Parameters
+    ----------
+    sensitive_features : Any
+        As passed to ``fit``; may be None.
+    n_rows : int
+        Number of rows of X.
+    constraint : str, Constraint or None
+        The constraint that needs them, or None if nothing does.
+    missing : {"error", "group", "ignore"}
+        What becomes of missing values.
+
+    Returns
+    -------
+    codes : ndarray of shape (n,), int64, or None
+        -1 for a row without a group.
+    groups : ndarray of shape (n_groups,), object, or None
+
+    Raises
+    ------
+    ValueError
+        If a constraint is left without groups, or with one only.
+    """
+    if sensitive_features is None:
+        if constraint is not None:
+            raise ValueError(
+                f"Got constraint={constraint!r} without sensitive_features, but a fairness "
+                "constraint needs the group of each row: pass fit(X, y, sensitive_features=...), "
+                "or set constraint=None for pruning without fairness."
+            )
+        return None, None
+    codes, groups = group_codes(sensitive_frame(sensitive_features, n_rows, missing=missing))
+    if constraint is not None and len(groups) < 2:
+        names = ", ".join(repr(group_name(group)) for group in groups)
+        raise ValueError(
+            f"Got sensitive_features with one group, {names}, but expected at least two: between "
+            "which groups should rates be equal?"
+            if names
+            else "Got sensitive_features without a value, but expected at least two groups."
+        )
+    return codes, groups
+
+
+def check_apart(codes: np.ndarray, group: np.ndarray) -> None:
+    """Refuse sensitive features that are the target itself: no rate could differ by them alone.
+
+    Parameters
+    ----------
+    codes, group : ndarray of shape (n,), int64
+        Classes, and groups; -1 for a row without a group.
+
+    Raises
+    ------
+    ValueError
+        If each group has rows of one class, and each class of one group.
+    """
+    inside = group >= 0
+    if inside.sum() < FEWEST_ROWS:  # a few rows may fall so by chance
+        return
+    pairs = np.unique(np.column_stack([codes[inside], group[inside]]), axis=0)
+    if len(pairs) == len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1])):
+        raise ValueError(
+            "Got sensitive_features that are the target y, value for value: between the groups "
+            "of a prediction's own target no rate can be equal. Pass who the people are, such as "
+            "sex or age group."
+        )
+
+
+def check_parity(
+    requirement: Requirement,
+    labels: Labels,
+    group: np.ndarray,
+    groups: np.ndarray,
+    control_features: Any,
+    min_group_count: int,
+) -> tuple[Parity, Tensor]:
+    """Find the cells of each row, and the cells that are large enough to be constrained.
+
+    Parameters
+    ----------
+    requirement : Requirement
+    labels : Labels
+    group : ndarray of shape (n,), int64
+    groups : ndarray of shape (n_groups,)
+    control_features : Any
+        As passed to ``fit``; may be None.
+    min_group_count : int
+
+    Returns
+    -------
+    parity : Parity
+    cell : Tensor of shape (n, n_outcomes), int64
+
+    Raises
+    ------
+    ValueError
+        If a large group has an empty cell, or no two groups can be compared.
+
+    Warns
+    -----
+    SmallGroupWarning
+        If cells are left out.
+    """
+    constraint, (y, classes, positive) = requirement.constraint, labels
+    stratum, strata = np.zeros_like(y), np.array([None], dtype=object)
+    if control_features is not None:
+        stratum, strata = group_codes(
+            sensitive_frame(control_features, len(y), name="control_features")
+        )
+    n_groups, n_strata = len(groups), len(strata)
+    n_columns = 1 if len(classes) == 2 else len(classes)
+    is_class = class_columns(torch.from_numpy(y), n_columns, positive)
+    cell = cell_codes(
+        constraint,
+        is_class,
+        torch.from_numpy(group),
+        n_groups,
+        torch.from_numpy(stratum),
+        n_strata,
+    )
+    conditions = [
+        ", ".join(
+            [event]
+            + ([f"class {classes[outcome]}"] if cell.shape[1] > 1 else [])
+            + ([group_name(name)] if control_features is not None else [])
+        )
+        for outcome in range(cell.shape[1])
+        for event in constraint.events
+        for name in strata
+    ]
+    n_cells = len(conditions) * n_groups
+    counts = torch.bincount(cell[cell >= 0], minlength=n_cells)
+    # Rows of the cell's group in its stratum, whatever their label.
+    inside = group >= 0
+    within = np.bincount(stratum[inside] * n_groups + group[inside], minlength=n_strata * n_groups)
+    totals = torch.from_numpy(np.tile(within, n_cells // len(within)))
+
+    def names(selected: Tensor, most: int = _SHOWN) -> str:
+        def name(index: int) -> str:
+            condition = conditions[index // n_groups]
+            rows = "rows" if condition == "all" else f"{condition} rows"
+            return f"{group_name(groups[index % n_groups])!r} ({int(counts[index])} {rows})"
+
+        indices = [int(index) for index in selected.nonzero().flatten()]
+        more = f"; and {len(indices) - most} more" if len(indices) > most else ""
+        return "; ".join(map(name, indices[:most])) + more
+
+    impossible = (counts == 0) & (totals >= _NO_ACCIDENT * min_group_count)
+    if impossible.any():
+        raise ValueError(
+            f"Got groups without an example that {type(constraint).__name__} conditions on: "
+            f"{names(impossible)}. Their rate does not exist: merge them with other groups, "
+            "leave their rows out, or choose another constraint."
+        )
+    of_group = np.bincount(group[inside], minlength=n_groups)
+    n_small = int((of_group < min_group_count).sum())
+    if n_groups > _MANY_GROUPS and n_small > 0.9 * n_groups:
+        raise ValueError(
+            f"Got sensitive_features with {n_groups} groups in {len(y):,} rows, of which {n_small} "
+            f"have fewer than min_group_count={min_group_count} rows: their rates say nothing. "
+            "Make fewer groups: bin numbers such as an age (pandas.cut), merge rare values, and "
+            "leave out what names the rows."
+        )
+    constrained = counts >= min_group_count
+    if (constrained.view(-1, n_groups).sum(dim=1) < 2).all():
+        raise ValueError(
+            f"Got no two groups with at least min_group_count={min_group_count} rows to compare: "
+            f"{names(~constrained)}. Lower min_group_count, or merge groups: a sensitive feature "
+            "of many values, such as an age, must be binned."
+        )
+    left_out = ~constrained & (totals > 0)
+    if left_out.any():
+        warn_at_caller(
+            f"Left out of the constraint, with fewer than min_group_count={min_group_count} "
+            f"rows: {names(left_out, _WARNED)}.",
+            SmallGroupWarning,
+        )
+    names_of_groups = tuple(map(group_name, groups))
+    parity = Parity(requirement, names_of_groups, tuple(conditions), counts, constrained, positive)
+    return parity, cell
