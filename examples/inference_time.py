@@ -52,9 +52,11 @@ def milliseconds(network: Callable[[Tensor], Tensor], X: Tensor, seconds: float)
         return 1000 * timer.blocked_autorange(min_run_time=seconds).median
 
 
-def speedup(dense: nn.Module, small: nn.Module, X: Tensor, seconds: float) -> float:
+def speedup(dense: nn.Module, small: nn.Module, X: Tensor, seconds: float, rounds: int) -> float:
     """How many times faster the small network is: median over rounds, in turn."""
-    ratios = [milliseconds(dense, X, seconds) / milliseconds(small, X, seconds) for _ in range(5)]
+    ratios = [
+        milliseconds(dense, X, seconds) / milliseconds(small, X, seconds) for _ in range(rounds)
+    ]
     return float(np.median(ratios))
 
 
@@ -91,20 +93,22 @@ def main() -> None:
     """Run, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each network")
     options = parser.parse_args()
+    timing = options.seconds, options.rounds
     torch.set_num_threads(1)
     print(f"{platform.machine()}, torch {torch.__version__}, one thread\n")
     print(f"{'network':32} {'sparsity':>8} {'batch':>6} {'times faster':>13} {'bytes':>7}  target")
     dense, small, sparsity = pruned_mlp()
     size = n_bytes(small) / n_bytes(dense)
     for batch, target in ((4096, ">= 5, bytes <= 0.12"), (64, ""), (1, ">= 2")):
-        times = speedup(dense, small, torch.rand(batch, 32), options.seconds)
+        times = speedup(dense, small, torch.rand(batch, 32), *timing)
         name = "MLP 512-512-512, neurons"
         print(f"{name:32} {sparsity:8.3f} {batch:6} {times:13.1f} {size:7.3f}  {target}")
     for scope, target in (("layer", ">= 2.5"), ("global", "")):
         dense, small, sparsity = pruned_resnet(scope)
         size = n_bytes(small) / n_bytes(dense)
-        times = speedup(dense, small, torch.rand(32, 3, 64, 64), options.seconds)
+        times = speedup(dense, small, torch.rand(32, 3, 64, 64), *timing)
         name = f"ResNet-18, filters, {scope}"
         print(f"{name:32} {sparsity:8.3f} {32:6} {times:13.1f} {size:7.3f}  {target}")
 

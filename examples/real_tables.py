@@ -16,6 +16,7 @@ import platform
 import warnings
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import joblib
 import numpy as np
@@ -77,6 +78,7 @@ def fit_one(
     sparsity: float,
     granularity: str,
     sensitive_is_feature: bool,
+    memory: str | None = None,
 ) -> dict:
     """Fit once, and measure the dense and the pruned network on both parts."""
     torch.set_num_threads(1)
@@ -87,6 +89,7 @@ def fit_one(
         granularity=granularity,
         tolerance=TOLERANCE,
         random_state=seed,
+        memory=memory,
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -169,17 +172,18 @@ def run(
         if (name, seed, setting[0] or "none", *setting[1:], is_feature) not in known
         and (is_feature or setting[2] == "unstructured")
     ]
-    rows = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        joblib.delayed(fit_one)(name, folder, *job) for name, *job in jobs
-    )
-    for row in rows:
-        done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
-        if results is not None:
-            # Written beside and moved: a crash in between loses no fit.
-            partial = results.with_suffix(".partial")
-            done.sort_values(keys).to_csv(partial, index=False, float_format="%.6g")
-            partial.replace(results)
-        print(".", end="", flush=True)
+    with TemporaryDirectory() as memory:  # the settings share their dense networks
+        rows = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+            joblib.delayed(fit_one)(name, folder, *job, memory) for name, *job in jobs
+        )
+        for row in rows:
+            done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
+            if results is not None:
+                # Written beside and moved: a crash in between loses no fit.
+                partial = results.with_suffix(".partial")
+                done.sort_values(keys).to_csv(partial, index=False, float_format="%.6g")
+                partial.replace(results)
+            print(".", end="", flush=True)
     print()
     return done[done["seed"].isin(seeds) & done["table"].isin(names)]
 

@@ -34,7 +34,7 @@ NETWORKS = {
     "MLP": (Mlp, TABLE),
     "transformer": (lambda: TabularTransformer(6, d_token=16, n_blocks=1, d_hidden=32), TABLE),
     "ResNet-10": (ResNet10, IMAGES),
-    "MobileNetV2": (MobileNetV2, IMAGES),
+    "MobileNetV2": (lambda: MobileNetV2(width=0.25), IMAGES),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.resources
 import re
 import subprocess
@@ -28,6 +29,9 @@ EXTRA_OF = {
 
 def plain(name):
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+distributions = functools.cache(packages_distributions)
 
 
 def declared(extra):
@@ -56,7 +60,7 @@ def test_what_a_file_imports_is_declared(path):
     inside = path.relative_to(PACKAGE)
     extra = EXTRA_OF.get(str(inside), EXTRA_OF.get(inside.parts[0]))
     allowed = {plain(requirement.name) for requirement in declared(extra)}
-    of = packages_distributions()
+    of = distributions()
     for name in set(imported(path)) - sys.stdlib_module_names - {"fairprune_sk"}:
         assert allowed & {plain(distribution) for distribution in of[name]}, name
 

@@ -131,6 +131,8 @@ def fit_dense(
         iterator_train__shuffle=True,
         train_split=None,
         callbacks=[("lr_schedule", schedule)],
+        # It lays out its table also where nothing is printed: a tenth of a small fit.
+        **({} if verbose else {"callbacks__print_log": None}),
         device=table.device,
         verbose=verbose,
     )

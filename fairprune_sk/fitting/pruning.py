@@ -123,7 +123,8 @@ class PruningNet(DeferredLosses):
                 "lr_schedule",
                 LRScheduler(LambdaLR, step_every="batch", lr_lambda=self._lr_factor),
             ),
-            ("print_log", PrintLog()),
+            # It lays out its table also where nothing is printed.
+            *([("print_log", PrintLog())] if self.verbose else []),
         ]
 
     def _lr_factor(self, step: int) -> float:

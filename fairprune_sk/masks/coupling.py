@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -235,24 +236,49 @@ def _tried(units: Units, module: nn.Module, X: Any) -> Units:
 
     A trace does not see everything, such as sizes that are written into ``forward``.
     """
-    shapes = {name: p.shape for name, p in module.named_parameters() if p.ndim >= 2}
+    network = copy.deepcopy(module).eval()
+    parameters = {name: p for name, p in network.named_parameters() if p.ndim >= 2}
+    shapes = {name: p.shape for name, p in parameters.items()}
     right = []
     for layer in range(int(units.layer_of_unit.max()) + 1 if units.n_units else 0):
         members = units.layer_of_unit == layer
         kept = ~members
         kept[members.nonzero().flatten()[::2]] = True
-        masked, small = copy.deepcopy(module).eval(), copy.deepcopy(module).eval()
+        masks = units.masks(kept, shapes)
         with torch.no_grad():
-            parameters = dict(masked.named_parameters())
-            for name, mask in units.masks(kept, shapes).items():
+            before = {name: parameters[name].clone() for name in masks}
+            for name, mask in masks.items():
                 parameters[name].mul_(mask)
-            try:
-                cut(small, units, kept)
-                expected, output = (main_output(forward(net, X)) for net in (masked, small))
-                right.append(torch.allclose(expected, output, atol=1e-4, rtol=1e-3))
-            except (RuntimeError, ValueError, IndexError):
-                right.append(False)
+            expected = main_output(forward(network, X))
+            for name, values in before.items():
+                parameters[name].copy_(values)
+            with _restored(network):
+                try:
+                    cut(network, units, kept)
+                    output = main_output(forward(network, X))
+                    right.append(torch.allclose(expected, output, atol=1e-4, rtol=1e-3))
+                except (RuntimeError, ValueError, IndexError):
+                    right.append(False)
     return units if all(right) else units.only(torch.tensor(right)[units.layer_of_unit.cpu()])
+
+
+@contextmanager
+def _restored(network: nn.Module) -> Iterator[None]:
+    """Let layers with parameters be afterwards what they were, if no tensor is written to.
+
+    A deep network has a hundred layers to try: to copy it for each takes seconds.
+    """
+    states = [
+        (layer, {key: v.copy() if isinstance(v, dict) else v for key, v in vars(layer).items()})
+        for layer in network.modules()
+        if layer._parameters
+    ]
+    try:
+        yield
+    finally:
+        for layer, state in states:
+            vars(layer).clear()
+            vars(layer).update(state)
 
 
 def _numbered(joined: DisjointSet, fixed: list[tuple[Any, ...]], module: nn.Module) -> Units:
