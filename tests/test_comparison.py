@@ -80,7 +80,7 @@ def test_every_experiment_goes_on_from_the_committed_fits(results, tmp_path, mon
 
 @pytest.mark.slow
 @needs_tables
-def test_a_slice_of_the_comparison_comes_out_again(results):
+def test_a_slice_of_the_comparison_comes_out_again(results, tmp_path):
     where = {"table": "compas", "sensitive": "race", "constraint": "equalized_odds"}
     where |= {"sparsity": 0.9, "seed": 0}
     methods = ["fairpruner", "bip", "magnitude"]
@@ -88,6 +88,7 @@ def test_a_slice_of_the_comparison_comes_out_again(results):
         methods,
         ["compas"],
         sparsities=[0.9],
+        memory=tmp_path,
         sensitive={"compas": ["race"]},
         seeds=1,
         folder=DATA,

@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from dense import MEMORY
 from fairlearn import reductions
 from fairlearn.metrics import (
     MetricFrame,
@@ -62,6 +63,7 @@ def quick(**kwargs):
         "max_epochs": 30,
         "random_state": 0,
         "tolerance": 0.5,
+        "memory": MEMORY,
     }
     return FairPruner(**settings | kwargs)
 

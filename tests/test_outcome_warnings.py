@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from dense import MEMORY
 
 from fairprune_sk import CollapseWarning, ConstraintNotMetWarning, FairPruner
 from fairprune_sk.datasets import make_biased_classification
@@ -22,7 +23,7 @@ def loans():
 def fitted(loans, category, groups="sex", **settings):
     """Fit, and return the pruner with the one warning of a kind, or with none."""
     X, y, s = loans
-    options = {"tolerance": 0.02, "max_epochs": 40, "random_state": 0} | settings
+    options = {"tolerance": 0.02, "max_epochs": 40, "random_state": 0, "memory": MEMORY} | settings
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pruner = FairPruner(**options).fit(X, y, sensitive_features=s[groups])
@@ -113,7 +114,7 @@ def test_a_penalty_that_collapses_is_cured_by_a_tolerance(loans):
 
 def test_a_network_without_weights_is_cured_by_a_lower_sparsity(loans):
     X, y, _ = loans
-    options = {"constraint": None, "max_epochs": 40, "random_state": 0}
+    options = {"constraint": None, "max_epochs": 40, "random_state": 0, "memory": MEMORY}
     with pytest.warns(CollapseWarning, match="predicts '1' for 0.0% .*Try a lower sparsity."):
         FairPruner(sparsity=0.998, **options).fit(X, y)
     assert FairPruner(sparsity=0.95, **options).fit(X, y).predict(X).mean() > 0.2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from tempfile import TemporaryDirectory
 from unittest import SkipTest
 
 import joblib
@@ -13,6 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from dense import MEMORY
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -61,10 +61,6 @@ class Grouped(FairPruner):
 
     def fit(self, X, y):
         return super().fit(X, y, sensitive_features=np.arange(_num_samples(X)) % 2)
-
-
-# What is tested here comes after the dense network: fits of the same rows share it.
-MEMORY = TemporaryDirectory()
 
 
 def small(kind=FairPruner, **kwargs):
@@ -139,7 +135,7 @@ def test_number_of_estimator_checks(make, n_checks):
 )
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names")
 def test_checks_not_yielded_for_third_parties(check):
-    check("FairPruner", small(memory=MEMORY.name))
+    check("FairPruner", small(memory=MEMORY))
 
 
 BAD_VALUES = {
@@ -188,7 +184,7 @@ class Recorder(FairPruner):
 
 def recorder(**kwargs):
     options = {"constraint": "demographic_parity", "tolerance": 1.0, "max_epochs": 2}
-    return small(Recorder, **options | {"memory": MEMORY.name} | kwargs)
+    return small(Recorder, **options | {"memory": MEMORY} | kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +330,7 @@ def test_refit_picks_the_sparsest_network_within_the_limits(rows):
     frame = pd.DataFrame(X, columns=list("abcd")).assign(sex=s)
     gap = make_fairness_scorer("demographic_parity", sensitive_features="sex")
     search = GridSearchCV(
-        small(max_epochs=8, memory=MEMORY.name),
+        small(max_epochs=8, memory=MEMORY),
         {"sparsity": [0.3, 0.6, 0.9]},
         cv=2,
         scoring={"accuracy": "accuracy", "gap": gap},
@@ -350,7 +346,7 @@ def test_results_do_not_depend_on_n_jobs(rows):
     results = []
     for n_jobs in (1, 2):
         search = GridSearchCV(
-            small(constraint="demographic_parity", tolerance=1.0, memory=MEMORY.name),
+            small(constraint="demographic_parity", tolerance=1.0, memory=MEMORY),
             {"sparsity": [0.5, 0.9]},
             cv=2,
             n_jobs=n_jobs,
@@ -552,7 +548,7 @@ def test_callbacks_are_torn_down_when_fit_fails(rows):
 def test_callbacks_reach_through_a_search(rows):
     X, y, _ = rows
     monitor = ScoringMonitor(scoring="accuracy")
-    pruner = small(max_epochs=2, memory=MEMORY.name).set_callbacks(monitor)
+    pruner = small(max_epochs=2, memory=MEMORY).set_callbacks(monitor)
     GridSearchCV(pruner, GRID, cv=2).fit(X, y)
     log = pd.DataFrame(monitor.get_logs("all")[-1].data)
     assert (log["task_name"] == "epoch").sum() >= 2

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from dense import MEMORY
 from parities import parity_of
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -96,6 +97,7 @@ def quick(solver, **kwargs):
         "sparsity": 0.7,
         "min_group_count": 1,
         "random_state": 0,
+        "memory": MEMORY,
     }
     return FairPruner(Mlp, **options | kwargs)
 
