@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from dense import MEMORY
 
 from fairprune_sk import CollapseWarning, ConstraintNotMetWarning, FairPruner
 from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.fairness.collapse import hardly_predicted
+from fairprune_sk.fairness.constraints import CellSums
+from fairprune_sk.fitting.outcome_warnings import advice_on_miss
+from fairprune_sk.fitting.task import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +37,18 @@ def fitted(loans, category, groups="sex", **settings):
     return pruner, (messages or [""])[0]
 
 
+# Each in a situation that other seeds, and so other processors, end in as well.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "advice", "better"),
     [
-        ({"solver": "magnitude"}, "Try solver='bilevel'.*Magnitude knows no", {}),
+        ({"solver": "magnitude", "sparsity": 0.5}, "Try solver='bilevel'.*Magnitude knows no", {}),
         ({"fairness_weight": 0.01}, "Try fairness_weight=1: at 0.01 .* still rising", {}),
-        ({"max_epochs": 8}, "Try max_epochs='auto': after 8", {"max_epochs": "auto"}),
+        (
+            {"fairness_weight": 0.05, "max_epochs": 10},
+            "max_epochs='auto': after 10 .* still rising",
+            {"fairness_weight": 0.05, "max_epochs": "auto"},
+        ),
     ],
 )
 def test_advice_on_a_bound_that_was_missed_helps(loans, wrong, advice, better):
@@ -73,15 +83,6 @@ def few():
 
 
 @pytest.mark.slow
-def test_a_weight_that_overshoots_is_cured_by_the_default(few):
-    settings = {"constraint": "equal_opportunity"}
-    before, message = fitted(few, ConstraintNotMetWarning, fairness_weight=300.0, **settings)
-    assert before.violation_ > 0 and "Try fairness_weight=1: at 300" in message
-    after, message = fitted(few, ConstraintNotMetWarning, **settings)
-    assert after.violation_ <= 0 and not message
-
-
-@pytest.mark.slow
 def test_cells_of_few_rows_are_cured_by_min_group_count(few):
     settings = {"groups": ["sex", "origin"], "tolerance": 0.03, "max_epochs": "auto"}
     before, message = fitted(few, ConstraintNotMetWarning, min_group_count=5, **settings)
@@ -102,14 +103,40 @@ def test_a_tolerance_out_of_reach_is_cured_by_the_one_that_is_advised(few):
 
 
 @pytest.mark.slow
-def test_a_penalty_that_collapses_is_cured_by_a_tolerance(loans):
-    wrong = {"tolerance": None, "fairness_weight": 20.0}
-    before, message = fitted(loans, CollapseWarning, **wrong)
-    assert "Try a tolerance, or a fairness_weight below 20" in message
-    assert before.predict(loans[0]).mean() < 0.05
-    for better in ({}, wrong | {"fairness_weight": 0.3}):
-        after, message = fitted(loans, CollapseWarning, **better)
+@pytest.mark.parametrize(
+    ("wrong", "advice", "better"),
+    [
+        (
+            {"sparsity": 0.95, "tolerance": None, "fairness_weight": 100.0},
+            "Try a tolerance, or a fairness_weight below 100: the penalty has no bound",
+            [{"sparsity": 0.95}, {"sparsity": 0.95, "tolerance": None, "fairness_weight": 0.3}],
+        ),
+        (
+            {"sparsity": 0.97, "fairness_weight": 300.0},
+            "Try fairness_weight=1: at 300 the multipliers overshoot",
+            [{"sparsity": 0.97}],
+        ),
+    ],
+)
+def test_advice_on_a_collapse_under_a_constraint_helps(loans, wrong, advice, better):
+    before, message = fitted(loans, CollapseWarning, max_epochs=200, **wrong)
+    assert advice in message
+    assert before.predict(loans[0]).mean() < 0.1
+    for settings in better:
+        after, message = fitted(loans, CollapseWarning, max_epochs=200, **settings)
         assert not message and after.predict(loans[0]).mean() > 0.2
+
+
+def test_a_bound_that_was_missed_with_a_large_weight_gets_the_same_advice(loans):
+    pruner, _ = fitted(loans, ConstraintNotMetWarning, max_epochs=5)
+    X, y, s = loans
+    given = pruner._given(X, y, None, s["sex"], None, None)
+    run = SimpleNamespace(
+        best=SimpleNamespace(sums=CellSums(torch.ones(4), torch.ones(4))), history=pruner.history_
+    )
+    settings = settings_of(pruner.get_params(deep=False) | {"fairness_weight": 300.0})
+    advice = advice_on_miss(settings, len(y), given.parity, run)
+    assert advice[0] == "fairness_weight=1: at 300 the multipliers overshoot"
 
 
 def test_a_network_without_weights_is_cured_by_a_lower_sparsity(loans):
