@@ -313,6 +313,7 @@ def test_a_larger_weight_never_widens_the_gap_in_penalty_mode(noisy):
             tolerance=None,
             fairness_weight=weight,
             max_epochs=200,
+            memory=MEMORY,
             random_state=seed,
         )
         pruner.fit(X, y, sensitive_features=s)
