@@ -41,6 +41,9 @@ class Parity:
         False for the cells that are too small to be constrained.
     positive : {0, 1}
         Code of the class, of two, that counts as selected; of more, each does in turn.
+    optimism : Tensor of shape (n_cells,) or None
+        How far the rate of each cell falls from the rows that a network learns from to others.
+        Where it is known, the tolerance is for those others.
     """
 
     requirement: Requirement
@@ -49,6 +52,7 @@ class Parity:
     n_rows: Tensor
     constrained: Tensor
     positive: int = 1
+    optimism: Tensor | None = None
 
     @property
     def n_groups(self) -> int:
@@ -62,7 +66,8 @@ class Parity:
 
     def to(self, device: torch.device) -> Parity:
         """Return the same on another device."""
-        return replace(self, constrained=self.constrained.to(device))
+        optimism = None if self.optimism is None else self.optimism.to(device)
+        return replace(self, constrained=self.constrained.to(device), optimism=optimism)
 
     @property
     def cell_bound(self) -> float | None:
@@ -116,16 +121,28 @@ class Parity:
             outcome = outcome - batch.reference
         return cell_sums(outcome, batch.cell, self.n_cells, batch.weight)
 
+    def expected(self, sums: CellSums) -> CellSums:
+        """Return the sums over rows that the tolerance is for, from those over training rows."""
+        if self.optimism is None:
+            return sums
+        return CellSums(sums.outcome - self.optimism.to(sums.weight) * sums.weight, sums.weight)
+
     def differences(self, sums: CellSums) -> Tensor:
         """Signed difference of each cell's rate to the pooled rate of its groups.
 
         Where the constraint compares ratios, it is in units of the pooled rate. Empty cells, and
         cells that are not constrained, have difference 0.
 
+        Parameters
+        ----------
+        sums : CellSums
+            Over training rows.
+
         Returns
         -------
         Tensor of shape (n_cells,)
         """
+        sums = self.expected(sums)
         pooled = pooled_rates(sums, self.n_groups)
         difference = rates(sums) - pooled
         if self.requirement.constraint.comparison == "ratio":
@@ -138,7 +155,7 @@ class Parity:
         Parameters
         ----------
         sums : CellSums
-            Sums over a whole table.
+            Sums over the whole training table.
 
         Returns
         -------
@@ -146,6 +163,7 @@ class Parity:
             The largest difference of two rates (of a group and the pooled rate, for
             ``gap_method="to_overall"``), or 1 minus their ratio; a fraction in [0, 1].
         """
+        sums = self.expected(sums)
         counted = (self.constrained & (sums.weight > 0)).unflatten(-1, (-1, self.n_groups))
         rate = rates(sums).unflatten(-1, (-1, self.n_groups))
         high = torch.where(counted, rate, -torch.inf)

@@ -58,8 +58,9 @@ class Fitted:
         Width of the last hidden layer.
     multipliers : DataFrame of shape (n_conditions, n_groups) or None
     n_unconstrained : int
-    violation : float or None
-        On the training rows.
+    train_gap, unseen_gap, violation : float or None
+        Gaps on the training rows, and as expected on others; what the one that the tolerance is
+        for is beyond it.
     history : History
     n_iter : int
     fingerprint : str
@@ -81,6 +82,8 @@ class Fitted:
     n_hidden: int
     multipliers: pd.DataFrame | None
     n_unconstrained: int
+    train_gap: float | None
+    unseen_gap: float | None
     violation: float | None
     history: History
     n_iter: int
@@ -101,6 +104,8 @@ class Fitted:
             "sparsity_": self.sparsity,
             "multipliers_": self.multipliers,
             "n_unconstrained_": self.n_unconstrained,
+            "train_gap_": self.train_gap,
+            "unseen_gap_": self.unseen_gap,
             "violation_": self.violation,
             "history_": self.history,
             "n_iter_": self.n_iter,
@@ -242,6 +247,8 @@ def fitted_of(task: Task, dense: Dense, run: Run) -> Fitted:
         n_hidden=last_hidden(network, rows).shape[1] if has_hidden(network) else 0,
         multipliers=multipliers,
         n_unconstrained=0 if parity is None else int((~parity.constrained).sum()),
+        train_gap=None if parity is None else best.train_gap,
+        unseen_gap=None if parity is None or parity.optimism is None else best.gap,
         violation=best.violation if math.isfinite(best.violation) else None,
         history=run.history,
         n_iter=run.n_iter,

@@ -101,12 +101,13 @@ def furthest_apart(parity: Parity, sums: CellSums) -> Apart:
     ----------
     parity : Parity
     sums : CellSums
-        Of one network, over a whole table.
+        Of one network, over the whole training table.
 
     Returns
     -------
     Apart
     """
+    sums = parity.expected(sums)
     rate, n_groups = rates(sums).tolist(), parity.n_groups
     pooled = pooled_rates(sums, n_groups).tolist()
     counted = (parity.constrained.to(sums.weight.device) & (sums.weight > 0)).tolist()
@@ -144,8 +145,12 @@ def described_miss(parity: Parity, run: Run) -> str:
     """Say what was missed, by how much, and between whom."""
     requirement, best = parity.requirement, run.best
     assert best.sums is not None
-    apart, rate = furthest_apart(parity, best.sums), rates(best.sums).tolist()
-    pooled = pooled_rates(best.sums, parity.n_groups).tolist()
+    sums = parity.expected(best.sums)
+    apart, rate = furthest_apart(parity, best.sums), rates(sums).tolist()
+    pooled = pooled_rates(sums, parity.n_groups).tolist()
+    found = f"the gap on the training rows is {best.gap:.4f}"
+    if parity.optimism is not None:
+        found = f"the gap to be expected on unseen rows is {best.gap:.4f}"
 
     def side(cell: int | None) -> str:
         if cell is None:
@@ -153,8 +158,8 @@ def described_miss(parity: Parity, run: Run) -> str:
         return f"{rate[cell]:.3f} for {cell_name(parity, cell)}"
 
     return (
-        f"No pruned network met {type(requirement.constraint).__name__}: the gap on the training "
-        f"rows is {best.gap:.4f}, the tolerance {requirement.tolerance:g}. It lies between "
+        f"No pruned network met {type(requirement.constraint).__name__}: {found}, the tolerance "
+        f"{requirement.tolerance:g}. It lies between "
         f"{side(apart.low)} and {side(apart.high)}."
     )
 

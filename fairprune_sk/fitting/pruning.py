@@ -50,10 +50,12 @@ class Candidate:
         Of each column of the logits.
     sums : CellSums or None
         Hard outcomes by cell; their rates are what the constraint compares.
-    gap : float
+    train_gap : float
         Gap of these rates, 0 where there is no constraint.
+    gap : float
+        The gap on the rows that the tolerance is for.
     violation : float
-        What the gap is beyond the tolerance; minus infinity where there is none.
+        What that is beyond the tolerance; minus infinity where there is none.
     """
 
     parameters: dict[str, Tensor]
@@ -64,6 +66,7 @@ class Candidate:
     accuracy: float
     selection_rates: list[float]
     sums: CellSums | None
+    train_gap: float
     gap: float
     violation: float
 
@@ -237,8 +240,9 @@ class PruningNet(DeferredLosses):
         state, term = self.state_, self.problem.fairness
         totals, sums = self.measure()
         n, correct, *selected = totals.tolist()
-        gap, violation = 0.0, -math.inf
+        train_gap, gap, violation = 0.0, 0.0, -math.inf
         if term is not None and sums is not None:
+            train_gap = float(replace(term.parity, optimism=None).gap(sums))
             gap, violation = float(term.parity.gap(sums)), term.parity.violation(sums)
         return Candidate(
             parameters=copied(state.masked()),
@@ -249,6 +253,7 @@ class PruningNet(DeferredLosses):
             accuracy=correct / n,
             selection_rates=[rows / n for rows in selected],
             sums=sums,
+            train_gap=train_gap,
             gap=gap,
             violation=violation,
         )
@@ -258,7 +263,7 @@ class PruningNet(DeferredLosses):
         candidate = self.candidate()
         self.history.record("train_accuracy", candidate.accuracy)
         if self.problem.fairness is not None:
-            self.history.record("train_gap", candidate.gap)
+            self.history.record("train_gap", candidate.train_gap)
         if self.best_ is None or candidate.rank() < self.best_.rank():
             self.best_ = candidate
 

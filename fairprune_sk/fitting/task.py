@@ -137,6 +137,20 @@ class Given:
     cell: Tensor | None
     schema: dict[str, Any]
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether there is a tolerance to be met."""
+        return self.parity is not None and self.parity.requirement.tolerance is not None
+
+    def take(self, index: np.ndarray) -> Given:
+        """Rows by position."""
+        known = {name: getattr(self, name) for name in ("y", "weight", "group", "cell")}
+        return replace(
+            self,
+            X=self.X.iloc[index] if isinstance(self.X, pd.DataFrame) else take(self.X, index),
+            **{name: value[index] for name, value in known.items() if value is not None},
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -308,14 +322,7 @@ def merged(given: Given, *, by_group: bool) -> Given:
     if by_group and given.group is not None:
         columns.append(given.group)
     index, weight = merge_repeated_rows(given.X, given.y, columns, given.weight)
-    return replace(
-        given,
-        X=given.X.iloc[index] if isinstance(given.X, pd.DataFrame) else given.X[index],
-        y=given.y[index],
-        weight=weight,
-        group=None if given.group is None else given.group[index],
-        cell=None if given.cell is None else given.cell[index],
-    )
+    return replace(given.take(index), weight=weight)
 
 
 def merge_repeated_rows(
