@@ -143,6 +143,7 @@ BAD_VALUES = {
     "sparsity": 1.0,
     "constraint": "fairness",
     "tolerance": 2.0,
+    "tolerance_on": "test",
     "fairness_weight": -1.0,
     "gap_method": "max",
     "min_group_count": 0,

@@ -142,6 +142,7 @@ def read_fitted(
         built = copy.deepcopy(modules)
     network = copy.deepcopy(built).eval()
     _fill(built, tensors, "dense")
+    built.eval()
     _resize(network, sizes)
     resized = _fill(network, tensors, "network")
     dense = net or _dense_net(built, state["binary"], known["probabilities"])

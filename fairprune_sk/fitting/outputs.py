@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.networks.batch import Batch, on_device, take
-from fairprune_sk.networks.calls import evaluating, forward, main_output, plain, watching
+from fairprune_sk.networks.calls import forward, main_output, plain, twin, watching
 
 # A few rows go through other kernels (a single one is a matrix times a vector), with other
 # rounding: they are evaluated together with copies, so that a row's prediction does not depend
@@ -40,9 +40,9 @@ def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
         return True
     if not isinstance(criterion, nn.NLLLoss):
         return False
-    module = plain(net.module_)
+    module = twin(net.module_)
     X = table.take(slice(0, FEWEST_ROWS)).X
-    with evaluating(module):
+    with torch.no_grad():
         output = main_output(forward(module, on_device(X, device_of(module))))
     return bool((output >= 0).all())
 
@@ -87,23 +87,26 @@ def logits(module: nn.Module, table: ResidentTable, probabilities: bool) -> Tens
     -------
     Tensor of shape (n, n_columns)
     """
-    return _over(table, module, lambda X: class_logits(forward(module, X), probabilities))
+    return _over(table, module, lambda net, X: class_logits(forward(net, X), probabilities))
 
 
 def hidden(module: nn.Module, table: ResidentTable) -> Tensor:
     """Last hidden layer of a module on a whole table, shape (n, n_hidden), on the CPU."""
-    return _over(table, module, lambda X: last_hidden(module, X))
+    return _over(table, module, last_hidden)
 
 
-def _over(table: ResidentTable, module: nn.Module, function: Callable[[Any], Tensor]) -> Tensor:
-    """Apply a function of a module to a table, batch by batch."""
-    device, n = device_of(module), len(table)
+def _over(
+    table: ResidentTable, module: nn.Module, function: Callable[[nn.Module, Any], Tensor]
+) -> Tensor:
+    """Apply a function of a module to a table, batch by batch, in evaluation mode."""
+    # Of a twin: several threads may predict with one network.
+    module, device, n = twin(module), device_of(module), len(table)
     if n < FEWEST_ROWS:
         X = table.take(slice(None)).X
         table = ResidentTable(Batch(take(X, torch.arange(FEWEST_ROWS) % n)))
-    with evaluating(module):
+    with torch.no_grad():
         batches = ResidentIterator(table, table.evaluation_rows)
-        parts = [function(on_device(batch.X, device)).cpu() for batch in batches]
+        parts = [function(module, on_device(batch.X, device)).cpu() for batch in batches]
     return torch.cat(parts)[:n]
 
 

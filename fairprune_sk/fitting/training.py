@@ -232,6 +232,7 @@ def train(
             if interrupts or not _raised_by_callback(stop):
                 raise
     net.notify("on_train_end", X=X, y=y)
+    plain(net.module_).eval()  # as it will be used: modes that nobody switches are safe in threads
     if callback is not None:
         net.callbacks_.pop()
     return net

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,27 @@ def forward(module: nn.Module, X: Any, parameters: dict[str, Tensor] | None = No
     if parameters is None:
         return module(*args, **kwargs)
     return functional_call(module, parameters, args, kwargs)
+
+
+def twin(module: nn.Module) -> nn.Module:
+    """Return a module of its own in evaluation mode, with the very tensors of a module.
+
+    What predicts must leave no trace on a network that other threads predict with: modes and
+    hooks are the twin's own.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Compiled or not.
+
+    Returns
+    -------
+    nn.Module
+        Not compiled.
+    """
+    module = plain(module)
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, shared).eval()
 
 
 @contextmanager
