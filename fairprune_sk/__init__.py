@@ -9,6 +9,7 @@ from fairprune_sk.assessment.selection import sparsest_within
 from fairprune_sk.exceptions import (
     CollapseWarning,
     ConstraintNotMetWarning,
+    DivergedError,
     SmallGroupWarning,
     SuspectColumnWarning,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "BilevelSolver",
     "CollapseWarning",
     "ConstraintNotMetWarning",
+    "DivergedError",
     "FairPruner",
     "FairnessReport",
     "SmallGroupWarning",

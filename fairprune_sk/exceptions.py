@@ -1,4 +1,4 @@
-"""Warnings about results that a user must not take for more than they are."""
+"""Warnings about results that a user must not take for more than they are, and one error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from itertools import count
 
 # Modules whose frames lie between a user's line and what happens there.
 _OURS = ("fairprune_sk.", "sklearn.callback")
+
+
+class DivergedError(ValueError):
+    """A loss, a weight or a logit is not finite: only training shows that, so no check before."""
 
 
 class ConstraintNotMetWarning(UserWarning):
@@ -23,7 +27,7 @@ class SuspectColumnWarning(UserWarning):
 
 
 class SmallGroupWarning(UserWarning):
-    """Groups with too few rows were left out of the constraint."""
+    """Groups with too few rows, or rows that no comparison covers, are outside the constraint."""
 
 
 def warn_at_caller(message: str, category: type[Warning]) -> None:

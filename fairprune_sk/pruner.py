@@ -47,6 +47,9 @@ from fairprune_sk.masks.granularity import GRANULARITIES, Granularity
 from fairprune_sk.networks.batch import n_rows
 from fairprune_sk.solvers import SOLVERS, Solver
 
+# Networks are trained in 32 bits.
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
 
 class FairPruner(
     ClassNamePrefixFeaturesOutMixin,
@@ -185,7 +188,8 @@ class FairPruner(
         Multipliers at the end: what the constraint costs, by what the rates are conditioned on
         (event, class and control stratum) and group.
     n_unconstrained_ : int
-        Number of these that were left out of the constraint, for want of rows.
+        Number of these that were left out of the constraint, for want of rows, or of another
+        group to compare with.
     train_gap_, unseen_gap_ : float or None
         Gap of hard predictions on the training rows; with ``tolerance_on="unseen"`` also the gap
         to be expected on others, an estimate that knows nothing of the noise of rows to come.
@@ -201,9 +205,10 @@ class FairPruner(
     ConstraintNotMetWarning
         If no network within the tolerance was found.
     CollapseWarning
-        If the pruned network selects (almost) nobody, or everybody.
+        If the pruned network hardly predicts a class.
     SmallGroupWarning
-        If a group is too small to be constrained.
+        If a group is too small to be constrained, or has no other to be compared with; or if no
+        comparison covers many rows.
     SuspectColumnWarning
         If a column of a DataFrame is constant, names the rows, holds dates as text, or predicts
         the target almost alone.
@@ -232,7 +237,7 @@ class FairPruner(
         "constraint": [StrOptions(set(CONSTRAINTS)), Constraint, Moment, None],
         "tolerance": [Interval(Real, 0, 1, closed="both"), None],
         "tolerance_on": [StrOptions({"training", "unseen"})],
-        "fairness_weight": [Interval(Real, 0, None, closed="left")],
+        "fairness_weight": [Interval(Real, 0, LARGEST_FLOAT, closed="both")],
         "gap_method": [StrOptions({"between_groups", "to_overall"})],
         "min_group_count": [Interval(Integral, 1, None, closed="left")],
         "missing_sensitive": [StrOptions({"error", "ignore", "group"})],
@@ -242,8 +247,8 @@ class FairPruner(
         "solver": [StrOptions(set(SOLVERS)), Solver],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "mask_lr": [Interval(Real, 0, None, closed="left")],
+        "lr": [Interval(Real, 0, LARGEST_FLOAT, closed="right")],
+        "mask_lr": [Interval(Real, 0, LARGEST_FLOAT, closed="both")],
         "callbacks": [list, None],
         "warm_start": ["boolean"],
         "memory": [str, HasMethods(["cache"]), None],
@@ -358,6 +363,8 @@ class FairPruner(
         ------
         ValueError
             If an input or a parameter is not as described; the message says which and why.
+        DivergedError
+            If a loss, a weight or a logit is not finite: the one error of a training.
         """
         self._validate_params()
         metadata = {
@@ -429,7 +436,13 @@ class FairPruner(
         if requirement is not None and group is not None and groups is not None:
             check_apart(labels.codes, group)
             parity, cell = check_parity(
-                requirement, labels, group, groups, control_features, self.min_group_count
+                requirement,
+                labels,
+                group,
+                groups,
+                control_features,
+                self.min_group_count,
+                weight,
             )
         if isinstance(X, pd.DataFrame) and self.estimator is None:
             warn_of_columns(X, labels.codes)

@@ -200,3 +200,41 @@ def test_onnx_takes_dates_as_days(frame, y):
     assert inputs["since"].dtype == np.float64
     got = session.run(["probabilities"], inputs)[0]
     np.testing.assert_allclose(got, pruner.predict_proba(frame), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1 + 1j] * N, "column 'income' with complex numbers"),
+        ([[1]] * N, "column 'income' with values .* no categories"),
+        ([(1, 2)] * N, "column 'income' with values .* no categories"),
+        ([1, "a", 2.5] * (N // 3), "column 'income' with values .* no categories"),
+        ([10**400] * N, "numbers beyond 1e.300, in column 'income'"),
+        ([np.inf, 1, 2] * (N // 3), "infinity.* in column 'income'"),
+        ([1.7e308, -1.7e308] * (N // 2), "numbers beyond 1e.300, in column 'income'"),
+    ],
+    ids=["complex", "lists", "tuples", "mixed", "huge", "infinity", "extreme"],
+)
+def test_values_that_no_network_can_read_are_refused_by_column(frame, y, values, message):
+    for dtype in (object, None):
+        column = pd.Series(values, frame.index, dtype=dtype)
+        with pytest.raises(ValueError, match=message):
+            quick(constraint=None).fit(frame.assign(income=column), y)
+
+
+def test_arrays_of_extreme_numbers_are_refused(y):
+    X = np.where(np.arange(2 * N).reshape(N, 2) % 3, 1.7e308, -1.7e308)
+    with pytest.raises(ValueError, match="column 0"):
+        quick(constraint=None).fit(X, y.to_numpy())
+    with pytest.raises(ValueError, match="none in 64 bits"):
+        quick(constraint=None).fit([[10**400, 1]] * N, y.to_numpy())
+
+
+def test_booleans_take_0_and_1_and_no_other_number(frame, y):
+    pruner = quick(constraint=None).fit(frame, y)
+    as_numbers = frame.assign(member=frame["member"].astype(float))
+    np.testing.assert_array_equal(pruner.predict_proba(as_numbers), pruner.predict_proba(frame))
+    with pytest.raises(ValueError, match="column 'member' with numbers"):
+        pruner.predict(frame.assign(member=frame["member"] * 5))
+    with pytest.raises(ValueError, match="infinity.* in column 'income'"):
+        pruner.predict(frame.assign(income=pd.Series([np.inf] * N, frame.index, dtype=object)))

@@ -150,3 +150,12 @@ def test_encoding_has_no_parameters():
     X = torch.tensor([[0.5, 0.0], [1.5, 2.0]])
     expected = torch.tensor([[0.5, 0, 1, 0, 0], [1, 0.5, 0, 0, 1]])
     torch.testing.assert_close(encoding(X), expected)
+
+
+@pytest.mark.parametrize("exponent", [-57, -700, 600])
+def test_a_scale_changes_nothing(exponent):
+    values = np.random.default_rng(0).normal(size=(200, 1))
+    y = (values[:, 0] > 0.3).astype(int)
+    scaled = np.ldexp(values, exponent)
+    encoded = [TableEncoder().fit(X, y).transform(X) for X in (values, scaled)]
+    np.testing.assert_array_equal(*encoded)

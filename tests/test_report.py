@@ -1330,3 +1330,15 @@ def test_report_is_frozen_and_reproducible(data, report):
     assert str(report) == str(again)
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.notes = ()
+
+
+def test_hundreds_of_classes_are_measured_at_once():
+    rng = np.random.default_rng(0)
+    y, sex = rng.integers(200, size=2000), rng.choice(["f", "m"], 2000)
+    model = DummyClassifier(strategy="stratified", random_state=0).fit(np.zeros((2000, 1)), y)
+    X = np.zeros((2000, 1))
+    report = fairness_report(model, X, y, sensitive_features=sex)  # warnings are errors
+    assert len(report.by_class) == 200 and "Class 7 against" in str(report)
+    hits = (model.predict(X) == 7) & (sex == "f")
+    rate = report.by_group.loc["f", ("selection_rate", 7, "value")]
+    assert rate == pytest.approx(hits.sum() / (sex == "f").sum())

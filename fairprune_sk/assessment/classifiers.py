@@ -49,6 +49,16 @@ def checked_classes(model: Any, y: np.ndarray) -> list[Any]:
     return classes
 
 
+def check_predicted(y_pred: Any) -> None:
+    """Refuse predictions that are missing: they would count as "not selected"."""
+    missing = int(np.sum(pd.isna(y_pred)))
+    if missing:
+        raise ValueError(
+            f"Got {missing} of {len(y_pred)} predictions that are NaN or None, but expected a "
+            "label for each row."
+        )
+
+
 def positive_last(classes: list[Any], model: Any, pos_label: Any = None) -> list[Any]:
     """Order the classes: of two, the one that counts as selected comes last.
 

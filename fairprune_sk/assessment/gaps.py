@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from sklearn.utils import column_or_1d
 
+from fairprune_sk.assessment.classifiers import check_predicted
 from fairprune_sk.assessment.rates import (
     Rows,
     Tally,
@@ -109,10 +110,11 @@ def notion_cells(constraint: Constraint, tally: Tally) -> Cells:
     weight = table["weight"].to_numpy()[:, None]
     weights, squares = total(weight), total(table["square"].to_numpy()[:, None])
     hits = np.stack([total(weight * (values == p).all(axis=-1)) for p in patterns], axis=-1)
+    # An empty cell gets n = 0; one of vanishing weights, whose squares are 0, has a row.
+    n = np.rint(weights**2 / np.maximum(squares, TINY)).astype(np.int64)
     return Cells(
         comparison=constraint.comparison,
-        # An empty cell gets n = 0.
-        n=np.rint(weights**2 / np.maximum(squares, TINY)).astype(np.int64),
+        n=np.maximum(n, weights > 0),
         weight=weights,
         shares=hits / np.maximum(weights, TINY)[..., None],
         pooled=hits.sum(-2, keepdims=True)
@@ -304,6 +306,7 @@ def checked_cells(
             f"Got y_pred with {counted(len(y_pred), 'row')}, but y_true has "
             f"{counted(n_rows, 'row')}."
         )
+    check_predicted(y_pred)
     codes, labels = pd.factorize(np.concatenate([y_true, y_pred]))
     labels = labels.tolist()
     weight = checked_weight(sample_weight, n_rows)

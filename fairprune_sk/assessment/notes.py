@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import MetricFrame
 
 from fairprune_sk.assessment.gaps import gaps_by_class, largest_gap, notion_cells
 from fairprune_sk.assessment.layout import in_words, number
 from fairprune_sk.assessment.noise import Noise
-from fairprune_sk.assessment.rates import CLASS_RATES, Rows, Tally, comparable, metric_names
+from fairprune_sk.assessment.rates import (
+    CLASS_RATES,
+    Measured,
+    Rows,
+    Tally,
+    comparable,
+    metric_names,
+)
 from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.groups import counted
 from fairprune_sk.fairness.requirement import Requirement
@@ -138,7 +144,8 @@ def left_out_notes(model: Any, requirement: Requirement | None) -> list[str]:
         return []
     return [
         f"The constraint left out {counted(n, 'rate')} of groups with fewer than min_group_count="
-        f"{model.min_group_count} rows; here every group counts that has the rate."
+        f"{model.min_group_count} rows, or without another to compare with; here every group "
+        "counts that has the rate."
     ]
 
 
@@ -151,12 +158,13 @@ def row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.nda
             f"Without a sensitive feature: {counted(n_without, 'row')} "
             f"({n_without / n_rows:.1%}), in the overall figures, but in no group and no gap."
         )
-    counts = pd.DataFrame(index=by_group.index)
+    columns, total = {}, by_group["count"]
     for metric, *label, _ in by_group.columns:
         if metric == "positives":
             kinds = [f"{label[0]!r}", f"not {label[0]!r}"] if label else ["positive", "negative"]
             positives = by_group[(metric, *label, "")]
-            counts[kinds[0]], counts[kinds[1]] = positives, by_group["count"] - positives
+            columns[kinds[0]], columns[kinds[1]] = positives, total - positives
+    counts = pd.DataFrame(columns, index=by_group.index)
     small = []
     for name, row in counts.iterrows():
         few = [f"{n} {kind}" for kind, n in row.items() if n < MIN_CELL_COUNT]
@@ -177,7 +185,7 @@ def row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.nda
 
 
 def gap_notes(
-    gaps: pd.Series, frame: MetricFrame, labels: list[Any], strata: list[str] | None
+    gaps: pd.Series, frame: Measured, labels: list[Any], strata: list[str] | None
 ) -> list[str]:
     """Name the gaps that are undefined, and the classes and strata that others leave out."""
     notes = []
@@ -187,11 +195,10 @@ def gap_notes(
     # What is undefined in one class or stratum, though not in all.
     names = metric_names(labels, ("accuracy", *CLASS_RATES))
     has_gap = comparable(frame)
-    absent = {
-        rate[0]
-        for rate in names
-        if not has_gap[[m for other, m in names.items() if other[0] == rate[0]]].any(axis=None)
-    }
+    of_rate: dict[str, list[str]] = {}
+    for rate, metric in names.items():
+        of_rate.setdefault(rate[0], []).append(metric)
+    absent = {rate for rate, metrics in of_rate.items() if not has_gap[metrics].any(axis=None)}
     left_out = []
     for code, row in has_gap.iterrows():
         lacking = [_heading(n) for n, m in names.items() if not row[m] and n[0] not in absent]

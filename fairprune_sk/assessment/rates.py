@@ -22,6 +22,7 @@ from fairprune_sk.fairness.groups import (
     group_name,
     sensitive_frame,
 )
+from fairprune_sk.networks.batch import scaled_weight
 
 CLASS_RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 """Rates of one class against the rest."""
@@ -107,7 +108,7 @@ def checked_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
             f"Got sample_weight from {weight.min()} to {weight.max()}, but expected finite "
             "numbers that are not negative and not all 0."
         )
-    return weight
+    return scaled_weight(weight)
 
 
 class Grouping(NamedTuple):
@@ -148,16 +149,6 @@ def _share(hit: np.ndarray, among: np.ndarray, weight: np.ndarray) -> float:
     return float(weight[hit & among].sum() / total) if total > 0 else np.nan
 
 
-def _class_rate(
-    metric: str, label: int, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray
-) -> float:
-    """Rate of one class against the rest."""
-    is_class = y_true == label
-    event = {"true_positive_rate": is_class, "false_positive_rate": ~is_class}
-    among = event.get(metric, np.ones_like(is_class))
-    return _share(y_pred == label, among, sample_weight)
-
-
 def _accuracy(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray) -> float:
     return _share(y_pred == y_true, np.ones(len(y_true), dtype=bool), sample_weight)
 
@@ -181,16 +172,21 @@ def _count(y_true: np.ndarray, y_pred: np.ndarray, n: np.ndarray) -> int:
     return int(n.sum())
 
 
-def _count_class(label: int, y_true: np.ndarray, y_pred: np.ndarray, n: np.ndarray) -> int:
-    return int(n[y_true == label].sum())
-
-
 def key(metric: str, label: int) -> str:
     """Name in a :func:`metric_frame` of what is measured for each class."""
     return f"{metric} {label}"
 
 
-def metric_frame(tally: Tally) -> MetricFrame:
+class Measured(NamedTuple):
+    """Every rate of one network; columns as :func:`metric_frame` names them."""
+
+    by_group: pd.DataFrame
+    """One row for each (stratum, group); NaN where it has no rows."""
+    overall: pd.DataFrame
+    """One row for each stratum."""
+
+
+def metric_frame(tally: Tally) -> Measured:
     """Measure every rate of one network, by stratum and group.
 
     Parameters
@@ -200,7 +196,7 @@ def metric_frame(tally: Tally) -> MetricFrame:
 
     Returns
     -------
-    MetricFrame
+    Measured
         Of ``accuracy``, ``balanced_accuracy``, ``performance_reduction``, ``count``, and, named
         by :func:`key`, each class's rates and its ``positives``.
     """
@@ -209,24 +205,58 @@ def metric_frame(tally: Tally) -> MetricFrame:
         "balanced_accuracy": partial(_balanced_accuracy, tally.n_classes),
         "performance_reduction": _performance_reduction,
     }
-    counts: dict[str, Callable[..., float]] = {"count": _count}
-    for label in tally.classes:
-        rates |= {key(m, label): partial(_class_rate, m, label) for m in CLASS_RATES}
-        counts[key("positives", label)] = partial(_count_class, label)
     table = tally.table
     params = {name: {"sample_weight": table["weight"]} for name in rates}
     params["performance_reduction"]["y_dense"] = table["y_dense"]
-    return MetricFrame(
-        metrics=rates | counts,
+    frame = MetricFrame(
+        metrics=rates | {"count": _count},
         y_true=table["y_true"],
         y_pred=table["y_pred"],
         sensitive_features=table["group"],
         control_features=table["stratum"],
-        sample_params=params | {name: {"n": table["n"]} for name in counts},
+        sample_params=params | {"count": {"n": table["n"]}},
+    )
+    cell = pd.MultiIndex.from_frame(table[["stratum", "group"]])
+    return Measured(
+        frame.by_group.join(_class_rates(tally, cell, frame.by_group.index)),
+        frame.overall.join(_class_rates(tally, pd.Index(table["stratum"]), frame.overall.index)),
     )
 
 
-def comparable(frame: MetricFrame) -> pd.DataFrame:
+def _class_rates(tally: Tally, cell: pd.Index, cells: pd.Index) -> pd.DataFrame:
+    """Rates of each class against the rest, and its rows, in each of some cells.
+
+    All classes at once: there may be hundreds, and fairlearn calls a function for each metric and
+    cell.
+    """
+    table, k = tally.table, tally.n_classes
+    at = cells.get_indexer(cell)
+    weight, right = table["weight"], table["y_pred"] == table["y_true"]
+
+    def by_class(label: str, values: pd.Series, among: pd.Series | None = None) -> np.ndarray:
+        known = (table[label] >= 0) if among is None else (table[label] >= 0) & among
+        index = at[known] * k + table.loc[known, label].to_numpy()
+        return np.bincount(index, values[known], len(cells) * k).reshape(len(cells), k)
+
+    def over(hits: np.ndarray, among: np.ndarray) -> np.ndarray:
+        return np.divide(hits, among, out=np.full(hits.shape, np.nan), where=among > 0)
+
+    true = by_class("y_true", weight)
+    total = np.broadcast_to(true.sum(1, keepdims=True), true.shape)
+    others = true @ (1.0 - np.eye(k))  # no difference, which could cancel
+    rates = {
+        "selection_rate": over(by_class("y_pred", weight), total),
+        "true_positive_rate": over(by_class("y_true", weight, right), true),
+        "false_positive_rate": over(by_class("y_pred", weight, ~right), others),
+        "positives": by_class("y_true", table["n"]),
+    }
+    empty = ~np.isin(np.arange(len(cells)), at)
+    rates["positives"][empty] = np.nan
+    columns = {key(name, c): values[:, c] for name, values in rates.items() for c in tally.classes}
+    return pd.DataFrame(columns, index=cells)
+
+
+def comparable(frame: Measured) -> pd.DataFrame:
     """Whether at least two groups have the rate: one row for each stratum."""
     return frame.by_group.notna().groupby(level="stratum").sum() >= 2
 
@@ -272,7 +302,7 @@ def overall_table(totals: dict[str, pd.Series], labels: list[Any]) -> pd.DataFra
 
 
 def by_group_table(
-    frames: dict[str, MetricFrame], labels: list[Any], grouping: Grouping, strata: Grouping | None
+    frames: dict[str, Measured], labels: list[Any], grouping: Grouping, strata: Grouping | None
 ) -> pd.DataFrame:
     """Every rate of every group; in every stratum that has it."""
     shipped = list(frames.values())[-1].by_group
@@ -299,7 +329,7 @@ def by_group_table(
 
 def reduction_series(
     totals: dict[str, pd.Series],
-    frames: dict[str, MetricFrame],
+    frames: dict[str, Measured],
     gap: float,
     groups: pd.Index,
 ) -> pd.Series:

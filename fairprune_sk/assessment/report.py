@@ -16,7 +16,12 @@ import pandas as pd
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _num_samples
 
-from fairprune_sk.assessment.classifiers import checked_classes, positive_last, unwrapped
+from fairprune_sk.assessment.classifiers import (
+    check_predicted,
+    checked_classes,
+    positive_last,
+    unwrapped,
+)
 from fairprune_sk.assessment.gaps import (
     NOTIONS,
     by_class_table,
@@ -351,6 +356,8 @@ def fairness_report(
     predicted = {"value": model.predict(X)}
     if hasattr(model, "predict_dense"):
         predicted = {"dense": model.predict_dense(X), "pruned": predicted["value"]}
+    for column in predicted.values():
+        check_predicted(column)
     shipped = list(predicted)[-1]
     y_pred = {network: _label_codes(column, labels) for network, column in predicted.items()}
     y_dense = {network: y_pred.get("dense", pred) for network, pred in y_pred.items()}

@@ -354,5 +354,9 @@ def soft_outcome(outcome_logits: Tensor, temperature: float) -> Tensor:
 
 
 def hard_outcome(outcome_logits: Tensor) -> Tensor:
-    """Outcome of the prediction that a user sees: 1.0 where the logit is positive."""
-    return (outcome_logits > 0).to(outcome_logits.dtype)
+    """Outcome of the prediction that a user sees: 1.0 where the logit is positive.
+
+    NaN where it is not finite: what decides nothing counts as no decision.
+    """
+    outcome = (outcome_logits > 0).to(outcome_logits.dtype)
+    return torch.where(outcome_logits.isfinite(), outcome, torch.nan)

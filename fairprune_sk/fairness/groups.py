@@ -97,6 +97,8 @@ def _filled(values: pd.Series) -> pd.Series:
 def _columns(features: Any, name: str) -> list[tuple[Any, pd.Series]]:
     """Split what a user passes into columns, each with its label."""
     default = name.removesuffix("s")
+    if isinstance(features, pd.MultiIndex):
+        features = features.to_frame(index=False)
     if isinstance(features, Mapping):
         return [(label, _column(values, name)) for label, values in features.items()]
     if isinstance(features, pd.DataFrame):

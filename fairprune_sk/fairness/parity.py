@@ -36,7 +36,7 @@ class Parity:
         What the rates of the groups are conditioned on (event, class and control stratum): a name
         for each ``n_groups`` cells.
     n_rows : Tensor of shape (n_cells,), int64
-        Rows in each cell, whatever their weights.
+        Rows in each cell; of weighted rows, Kish's effective number.
     constrained : Tensor of shape (n_cells,), bool
         False for the cells that are too small to be constrained.
     positive : {0, 1}

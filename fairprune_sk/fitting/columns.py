@@ -11,6 +11,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from fairprune_sk.exceptions import SuspectColumnWarning, warn_at_caller
+from fairprune_sk.networks.encoding import is_number
 
 # Tables with fewer rows show anything by chance.
 FEWEST_ROWS = 50
@@ -18,6 +19,9 @@ FEWEST_ROWS = 50
 DISTINCT_SHARE = 0.9
 # Rows on which a single column is tried, and the share of them that it must get right.
 TRIED_ROWS, LEAK_ACCURACY = 2000, 0.995
+
+# What a scale could be computed of in 64 bits.
+LARGEST_INPUT = 1e300
 
 _DATE = r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T]\d{1,2}:\d{2}.*)?\s*"
 
@@ -32,6 +36,8 @@ def kind_of(column: pd.Series) -> str:
         dtype = dtype.categories.dtype
     if pd.api.types.is_bool_dtype(dtype) and not pd.api.types.is_object_dtype(dtype):
         return "booleans"
+    if pd.api.types.is_complex_dtype(dtype):
+        return "complex numbers"
     if pd.api.types.is_numeric_dtype(dtype):
         return "numbers"
     if pd.api.types.is_datetime64_any_dtype(dtype):
@@ -39,9 +45,65 @@ def kind_of(column: pd.Series) -> str:
     if pd.api.types.is_timedelta64_dtype(dtype):
         return "durations"
     inferred = pd.api.types.infer_dtype(column.astype(object), skipna=True)
-    known = {"string": "text", "boolean": "booleans", "empty": "nothing"}
+    known = {
+        "string": "text",
+        "boolean": "booleans",
+        "complex": "complex numbers",
+        "empty": "nothing",
+    }
     numbers = ("integer", "floating", "mixed-integer-float", "decimal")
     return "numbers" if inferred in numbers else known.get(inferred, "values")
+
+
+def check_columns(X: pd.DataFrame, *, encoded: bool) -> None:
+    """Refuse, by name, columns with values that no network can read.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n, n_columns)
+    encoded : bool
+        Whether they are about to become categories, as in ``fit``, or are compared with those.
+
+    Raises
+    ------
+    ValueError
+        If a column holds complex numbers, infinity, numbers beyond ``LARGEST_INPUT``, or values
+        that are no categories, or of several types.
+    """
+    for i, name in enumerate(X.columns):
+        column = X.iloc[:, i]
+        kind = kind_of(column)
+        if kind == "complex numbers":
+            raise ValueError(f"Got column {name!r} with {kind}, but expected real ones.")
+        if kind == "numbers":
+            if _largest(column) > LARGEST_INPUT:
+                raise ValueError(
+                    f"Input X contains infinity, or numbers beyond {LARGEST_INPUT:g}, in column "
+                    f"{name!r}: replace them with a number, or with NaN for 'missing'."
+                )
+        elif kind == "values":
+            try:
+                known = column.astype(object).dropna()
+                known.nunique()  # values that can be told apart
+                if encoded:
+                    values = known.unique()[:, None]
+                    OrdinalEncoder().fit(values).transform(values)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Got column {name!r} with values such as {known.iloc[0]!r}, which are no "
+                    f"categories ({error}), but expected numbers, text, booleans or dates."
+                ) from error
+
+
+def _largest(column: pd.Series) -> float:
+    """Find the largest magnitude of a column of numbers, infinity where one is none in 64 bits."""
+    if not is_number(column.dtype):
+        column = column.astype(object).dropna()
+    try:
+        values = np.abs(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    except OverflowError:
+        return np.inf
+    return float(np.max(values, where=~np.isnan(values), initial=0.0))
 
 
 def like_those_of_fit(X: pd.DataFrame, kinds: list[str]) -> pd.DataFrame:
@@ -68,9 +130,11 @@ def like_those_of_fit(X: pd.DataFrame, kinds: list[str]) -> pd.DataFrame:
     for i, expected in enumerate(kinds):
         column = X.iloc[:, i]
         found = kind_of(column)
-        if found in (expected, "nothing") or expected in ("values", "nothing"):
+        if found in (expected, "nothing") or expected == "nothing":
             continue
-        if {expected, found} == {"numbers", "booleans"}:  # True is 1
+        if expected == "numbers" and found == "booleans":  # True is 1
+            continue
+        if expected == "booleans" and found == "numbers" and column.dropna().isin([0, 1]).all():
             continue
         if expected == "numbers" and found == "text":
             numbers = pd.to_numeric(column, errors="coerce")
@@ -141,7 +205,8 @@ def _leak(column: pd.Series, y: np.ndarray) -> str:
     if fewest < FEWEST_ROWS / 2:
         return ""
     if kind_of(column) == "numbers" and pd.api.types.is_numeric_dtype(column):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)[:, None]
+        # By rank: a tree splits the same, whatever the scale.
+        values = column.rank().to_numpy(dtype=np.float64, na_value=np.nan)[:, None]
     else:
         categories = column.astype(object).where(column.notna(), None).to_numpy()[:, None]
         values = OrdinalEncoder().fit_transform(categories.astype(str))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import joblib
@@ -20,10 +22,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairprune_sk._version import __version__
+from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fitting.outputs import class_logits, gives_probabilities, logits
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Task
-from fairprune_sk.fitting.training import BinaryNet, MulticlassNet, train, weighing
+from fairprune_sk.fitting.training import BinaryNet, MulticlassNet, not_finite, train, weighing
 from fairprune_sk.fitting.user_networks import n_outputs
 from fairprune_sk.networks.batch import Batch, fingerprint, log_loss, streams, take, writable
 from fairprune_sk.networks.calls import main_output, plain
@@ -66,6 +69,11 @@ def train_dense(task: Task, table: ResidentTable, callback: Callback | None = No
     Returns
     -------
     Dense
+
+    Raises
+    ------
+    DivergedError
+        If its losses, weights or logits are not finite.
     """
     net = task.dense
     if net is None:
@@ -76,7 +84,26 @@ def train_dense(task: Task, table: ResidentTable, callback: Callback | None = No
         )
         net = fit_dense_once(settings.memory, network, task.rows, table, settings.verbose, callback)
     probabilities = gives_probabilities(net, table)
-    return Dense(net, probabilities, logits(net.module_, table, probabilities))
+    dense = Dense(net, probabilities, logits(net.module_, table, probabilities))
+    if found := not_finite(dense.logits, dense.module.parameters()):
+        raise DivergedError(f"The dense network ends with {found}{_since(net)}.")
+    return dense
+
+
+def _since(net: NeuralNet) -> str:
+    """Say in which epoch of a net's training it began, and what to change."""
+    for number, epoch in enumerate(net.history, start=1):
+        loss = epoch.get("train_loss")
+        if isinstance(loss, Real) and not math.isfinite(loss):
+            return (
+                f": its training diverged, the loss of epoch {number} of {len(net.history)} is "
+                f"{loss}. Lower its lr ({net.lr:g}), or clip its gradients (skorch's "
+                "GradientNormClipping)"
+            )
+    return (
+        f" after epoch {len(net.history)}, although the losses are finite: look for a division, "
+        "a logarithm or an exponential in its forward, and for outliers in X"
+    )
 
 
 def fit_dense(

@@ -178,7 +178,16 @@ class Fitted:
             device = torch.device("cpu") if device.type == "mps" else device  # knows no doubles
             module = copy.deepcopy(plain(module)).to(device).double()
             rows = rows.astype(np.float64)
-        return function(module, table_of(Batch(rows), torch.device("cpu"))).float().numpy()
+        values = function(module, table_of(Batch(rows), torch.device("cpu"))).float().numpy()
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"Got rows whose outputs are not finite: {len(bad)} of {len(values)}, the first is "
+                f"row {bad[0]}. A number that is not finite decides nothing: look for outliers in "
+                "these rows, or, with a network of your own, for a division, a logarithm or an "
+                "exponential in its forward."
+            )
+        return values
 
     def was_fitted_on(self, X: Any) -> bool:
         """Whether a checked table is that of the fit."""

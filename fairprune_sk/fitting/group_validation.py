@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairprune_sk.exceptions import SmallGroupWarning, warn_at_caller
-from fairprune_sk.fairness.constraints import cell_codes, class_columns
-from fairprune_sk.fairness.groups import group_codes, group_name, sensitive_frame
+from fairprune_sk.fairness.constraints import OUTSIDE, cell_codes, class_columns
+from fairprune_sk.fairness.groups import counted, group_codes, group_name, sensitive_frame
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import Requirement
 from fairprune_sk.fitting.columns import FEWEST_ROWS
 from fairprune_sk.fitting.validation import Labels
+from fairprune_sk.networks.batch import weight_seen
 
 # A group of this many times min_group_count rows without, say, a single positive is no accident
 # of a small sample: what to do about it is for the user to decide.
@@ -22,6 +23,9 @@ _NO_ACCIDENT = 10
 
 # More groups than this, nearly all of them too small, are no groups but values.
 _MANY_GROUPS = 20
+
+# Rows in no comparison are told of beyond this share, or where cells are left out.
+_TOLD_OUTSIDE = 0.05
 
 # Cells that an error names one by one; a warning, which is about them, names more.
 _SHOWN, _WARNED = 8, 100
@@ -106,6 +110,7 @@ def check_parity(
     groups: np.ndarray,
     control_features: Any,
     min_group_count: int,
+    weight: np.ndarray | None = None,
 ) -> tuple[Parity, Tensor]:
     """Find the cells of each row, and the cells that are large enough to be constrained.
 
@@ -118,6 +123,8 @@ def check_parity(
     control_features : Any
         As passed to ``fit``; may be None.
     min_group_count : int
+    weight : ndarray of shape (n,), optional
+        A cell then counts Kish's effective number of rows, (Σw)² / Σw².
 
     Returns
     -------
@@ -132,9 +139,10 @@ def check_parity(
     Warns
     -----
     SmallGroupWarning
-        If cells are left out.
+        If cells are left out, or many rows are in no comparison.
     """
     constraint, (y, classes, positive) = requirement.constraint, labels
+    least = min(min_group_count, len(y) + 1)  # no row count is larger
     stratum, strata = np.zeros_like(y), np.array([None], dtype=object)
     if control_features is not None:
         stratum, strata = group_codes(
@@ -162,31 +170,35 @@ def check_parity(
         for name in strata
     ]
     n_cells = len(conditions) * n_groups
-    counts = torch.bincount(cell[cell >= 0], minlength=n_cells)
+    counts = torch.from_numpy(_rows_in(cell.numpy(), n_cells, weight))
     # Rows of the cell's group in its stratum, whatever their label.
-    inside = group >= 0
-    within = np.bincount(stratum[inside] * n_groups + group[inside], minlength=n_strata * n_groups)
-    totals = torch.from_numpy(np.tile(within, n_cells // len(within)))
+    within = np.where((group >= 0) & (stratum >= 0), stratum * n_groups + group, OUTSIDE)
+    of_strata = n_strata * n_groups
+    present, totals = (
+        torch.from_numpy(np.tile(_rows_in(within[:, None], of_strata, w), n_cells // of_strata))
+        for w in (None, weight)
+    )
 
     def names(selected: Tensor, most: int = _SHOWN) -> str:
         def name(index: int) -> str:
             condition = conditions[index // n_groups]
             rows = "rows" if condition == "all" else f"{condition} rows"
+            rows = rows if weight is None else f"{rows} by weight"
             return f"{group_name(groups[index % n_groups])!r} ({int(counts[index])} {rows})"
 
         indices = [int(index) for index in selected.nonzero().flatten()]
         more = f"; and {len(indices) - most} more" if len(indices) > most else ""
         return "; ".join(map(name, indices[:most])) + more
 
-    impossible = (counts == 0) & (totals >= _NO_ACCIDENT * min_group_count)
+    impossible = (counts == 0) & (totals >= _NO_ACCIDENT * least)
     if impossible.any():
         raise ValueError(
             f"Got groups without an example that {type(constraint).__name__} conditions on: "
             f"{names(impossible)}. Their rate does not exist: merge them with other groups, "
             "leave their rows out, or choose another constraint."
         )
-    of_group = np.bincount(group[inside], minlength=n_groups)
-    n_small = int((of_group < min_group_count).sum())
+    of_group = _rows_in(group[:, None], n_groups, weight)
+    n_small = int((of_group < least).sum())
     if n_groups > _MANY_GROUPS and n_small > 0.9 * n_groups:
         raise ValueError(
             f"Got sensitive_features with {n_groups} groups in {len(y):,} rows, of which {n_small} "
@@ -194,20 +206,74 @@ def check_parity(
             "Make fewer groups: bin numbers such as an age (pandas.cut), merge rare values, and "
             "leave out what names the rows."
         )
-    constrained = counts >= min_group_count
+    constrained = counts >= least
     if (constrained.view(-1, n_groups).sum(dim=1) < 2).all():
         raise ValueError(
             f"Got no two groups with at least min_group_count={min_group_count} rows to compare: "
             f"{names(~constrained)}. Lower min_group_count, or merge groups: a sensitive feature "
             "of many values, such as an age, must be binned."
         )
-    left_out = ~constrained & (totals > 0)
-    if left_out.any():
-        warn_at_caller(
+    small = ~constrained & (present > 0)
+    # A rate that is compared with no other's is held to nothing.
+    alone = constrained & (constrained.view(-1, n_groups).sum(1) < 2).repeat_interleave(n_groups)
+    constrained &= ~alone
+    said = []
+    if small.any():
+        said.append(
             f"Left out of the constraint, with fewer than min_group_count={min_group_count} "
-            f"rows: {names(left_out, _WARNED)}.",
-            SmallGroupWarning,
+            f"rows: {names(small, _WARNED)}."
         )
+    if alone.any():
+        said.append(
+            f"Left out of the constraint, with no other group to compare with: "
+            f"{names(alone, _WARNED)}."
+        )
+    covered = _coverage(cell, constrained, group)
+    if said or covered.share_outside > _TOLD_OUTSIDE:
+        said.append(
+            f"No comparison covers {counted(covered.n_outside, 'row')} of {len(y):,} "
+            f"({covered.share_outside:.0%}), {covered.n_without} of them without a sensitive "
+            f"feature, and {n_groups - covered.n_groups} of {counted(n_groups, 'group')}."
+        )
+        warn_at_caller(" ".join(said), SmallGroupWarning)
     names_of_groups = tuple(map(group_name, groups))
     parity = Parity(requirement, names_of_groups, tuple(conditions), counts, constrained, positive)
     return parity, cell
+
+
+def _rows_in(cell: np.ndarray, n_cells: int, weight: np.ndarray | None) -> np.ndarray:
+    """Count the rows in each cell, shape (n_cells,), int64; by weight, the effective ones (Kish).
+
+    A rate that rests on one heavy row among many light ones rests on one row, and weights that
+    vanish in the network's 32 bits count for nothing.
+    """
+    inside = cell >= 0
+    if weight is None:
+        return np.bincount(cell[inside], minlength=n_cells)
+    seen = np.broadcast_to(weight_seen(weight)[:, None], cell.shape)[inside]
+    total, squares = (np.bincount(cell[inside], w, minlength=n_cells) for w in (seen, seen**2))
+    effective = np.divide(total**2, squares, out=np.zeros(n_cells), where=squares > 0)
+    return np.rint(effective).astype(np.int64)
+
+
+class _Coverage(NamedTuple):
+    """What the comparisons of a constraint leave aside, of what they could have covered."""
+
+    n_outside: int
+    """Rows that the constraint asks for, in no cell that is compared; or without a group."""
+    n_without: int
+    """Rows without a group."""
+    n_groups: int
+    """Groups with a cell that is compared."""
+    share_outside: float
+    """Of all rows."""
+
+
+def _coverage(cell: Tensor, constrained: Tensor, group: np.ndarray) -> _Coverage:
+    """Look at how many rows and groups are compared with others."""
+    without = group < 0
+    known = cell >= 0
+    compared = known & constrained[cell.clamp_min(0)]
+    outside = without | (known.any(1) & ~compared.any(1)).numpy()
+    groups = np.unique(group[compared.any(1).numpy()])
+    return _Coverage(int(outside.sum()), int(without.sum()), len(groups), float(outside.mean()))

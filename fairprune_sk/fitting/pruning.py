@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from skorch.callbacks import Callback, EpochTimer, LRScheduler, PassthroughScoring, PrintLog
 from skorch.history import History
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
+from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outcome, margins
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.dense import Dense, objective_loss
@@ -98,6 +100,18 @@ class PruningNet(DeferredLosses):
     best_ : Candidate
         The best network of the last epochs, its mask settled.
     """
+
+    phase = "pruning"
+
+    @property
+    def remedy(self) -> str:
+        """What may keep the training from diverging."""
+        settings = [f"a lower lr ({self.lr:g})"]
+        if self.problem.mask_lr > 0:
+            settings.append(f"a lower mask_lr ({self.problem.mask_lr:g})")
+        if self.problem.fairness is not None:
+            settings.append("a lower fairness_weight")
+        return ", or ".join(settings)
 
     def __init__(
         self,
@@ -236,10 +250,23 @@ class PruningNet(DeferredLosses):
         return reduce(torch.add, totals), reduce(CellSums.plus, sums) if sums else None
 
     def candidate(self) -> Candidate:
-        """Measure the network of this moment on the whole training table."""
+        """Measure the network of this moment on the whole training table.
+
+        Raises
+        ------
+        DivergedError
+            If its logits or weights are not finite.
+        """
         state, term = self.state_, self.problem.fairness
         totals, sums = self.measure()
         n, correct, *selected = totals.tolist()
+        weights = torch.stack([tensor.isfinite().all() for tensor in state.masked().values()])
+        if not (np.isfinite(selected).all() and bool(weights.all())):
+            raise DivergedError(
+                f"The pruning diverged: the network of epoch {len(self.history)} of "
+                f"{self.max_epochs} has logits or weights that are not finite. Try {self.remedy}."
+            )
+        gap, violation = 0.0, -math.inf
         train_gap, gap, violation = 0.0, 0.0, -math.inf
         if term is not None and sums is not None:
             train_gap = float(replace(term.parity, optimism=None).gap(sums))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from skorch import NeuralNet
+from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from fairprune_sk.exceptions import warn_at_caller
@@ -72,6 +73,11 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
     parameters : dict
         As ``get_params`` gives them; those that are no settings are left alone.
 
+    Raises
+    ------
+    ValueError
+        If a callback is none, or there is no such device.
+
     Warns
     -----
     UserWarning
@@ -83,6 +89,7 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
         resolved["granularity"] = GRANULARITIES[granularity]
     if isinstance(solver, str):
         resolved["solver"] = SOLVERS[solver]()
+    check_callbacks(resolved["callbacks"])
     resolved["device"] = resolve_device(resolved["device"])
     if resolved["memory"] is not None and resolved["random_state"] is None:
         warn_at_caller(
@@ -94,9 +101,45 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
     return Settings(**{name: resolved[name] for name in Settings.__dataclass_fields__})
 
 
+def check_callbacks(callbacks: list | None) -> None:
+    """Refuse what skorch would fail on when the pruning begins.
+
+    Raises
+    ------
+    ValueError
+        If one is no skorch callback, or two have one name.
+    """
+    names = []
+    for given in callbacks or []:
+        named = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str)
+        callback = given[1] if named else given
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise ValueError(
+                f"Got callbacks with {given!r}, but expected skorch callbacks, or pairs of a name "
+                "and one."
+            )
+        names += [given[0]] if named else []
+    if len(set(names)) < len(names):
+        raise ValueError(f"Got callbacks named {names}, but expected different names.")
+
+
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device of a name; "auto" is the current GPU where there is one."""
+    """Return the device of a name; "auto" is the current GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        If this machine has no such device.
+    """
     if device != "auto":
+        try:
+            torch.zeros(1, device=device).cpu()
+        except Exception as error:  # of many classes, by device
+            raise ValueError(
+                f"Got device={str(device)!r}, but expected 'auto', 'cpu' or a device of this "
+                f"machine: {str(error).splitlines()[0]}"
+            ) from error
         return torch.device(device)
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())

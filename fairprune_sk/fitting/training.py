@@ -6,7 +6,7 @@ import random
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 from torch import Tensor, nn
 
+from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.networks.batch import log_loss
 from fairprune_sk.networks.calls import main_output, plain
 
@@ -47,7 +48,22 @@ class DeferredLosses(NeuralNet):
     ``NeuralNet.run_single_epoch`` reads each loss as a number, which makes the host wait for
     the GPU; here the losses of an epoch are read together at its end. Callbacks see plain (X, y)
     batches, without what else is known of the rows.
+
+    Raises
+    ------
+    DivergedError
+        After an epoch with a loss that is not finite.
     """
+
+    phase = "dense training"
+
+    @property
+    def remedy(self) -> str:
+        """What may keep the training from diverging."""
+        return (
+            "weights of the rows that are nearer to each other, or look in a forward of your own "
+            "for a division, a logarithm or an exponential"
+        )
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -65,8 +81,13 @@ class DeferredLosses(NeuralNet):
             losses.append(step["loss"].detach())
             sizes.append(len(batch))
             self.notify("on_batch_end", batch=seen, training=training, **step)
-        records = self.history[-1]["batches"][first:]
-        for record, loss, size in zip(records, torch.stack(losses).tolist(), sizes, strict=True):
+        records, values = self.history[-1]["batches"][first:], torch.stack(losses).tolist()
+        if training and not np.isfinite(values).all():
+            raise DivergedError(
+                f"The {self.phase} diverged: a loss in epoch {len(self.history)} of "
+                f"{self.max_epochs} is not finite. Try {self.remedy}."
+            )
+        for record, loss, size in zip(records, values, sizes, strict=True):
             record[f"{prefix}_loss"] = loss
             record[f"{prefix}_batch_size"] = size
         self.history.record(f"{prefix}_batch_count", len(sizes))
@@ -236,6 +257,26 @@ def train(
     if callback is not None:
         net.callbacks_.pop()
     return net
+
+
+def not_finite(logits: Tensor, parameters: Iterable[Tensor]) -> str:
+    """Say what of a network is not finite: logits of how many rows, or weights; or nothing.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_columns)
+    parameters : iterable of Tensor
+
+    Returns
+    -------
+    str
+        Empty where all are finite.
+    """
+    bad = int((~logits.isfinite()).any(-1).sum())
+    if bad:
+        return f"logits that are not finite for {bad} of {len(logits)} training rows"
+    finite = [tensor.isfinite().all() for tensor in parameters if tensor.is_floating_point()]
+    return "" if not finite or bool(torch.stack(finite).all()) else "weights that are not finite"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold
 from torch import Tensor, nn
 
+from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.outputs import logits
@@ -62,6 +63,8 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
     ------
     ValueError
         If the network is frozen.
+    DivergedError
+        If a network's outputs for the rows held out are not finite.
     """
     if isinstance(estimator, FrozenEstimator):
         raise ValueError(
@@ -79,6 +82,11 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
     known = (seen.weight > 0) & (unseen.weight > 0)
     optimism = torch.where(known, rates(seen) - rates(unseen), 0.0)
+    if not optimism.isfinite().all():
+        raise DivergedError(
+            "A network of tolerance_on='unseen' has logits that are not finite on the rows that it "
+            "was not trained on: look for outliers in X, or set tolerance_on='training'."
+        )
     return replace(given, parity=replace(given.parity, optimism=SHRINKAGE * optimism))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
-from fairprune_sk.fitting.columns import kind_of, like_those_of_fit
-from fairprune_sk.networks.batch import streams
+from fairprune_sk.fitting.columns import check_columns, kind_of, like_those_of_fit
+from fairprune_sk.networks.batch import scaled_weight, streams, weight_seen
 from fairprune_sk.networks.encoding import with_numbers
 
 SCHEMA = ("n_features_in_", "feature_names_in_", "_inputs", "_kinds")
@@ -150,15 +151,17 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
         elif hasattr(estimator, "_kinds"):
             X = like_those_of_fit(X, estimator._kinds)
         X = with_numbers(X)
-        numbers = X.select_dtypes("number")
-        infinite = np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan)).any(axis=0)
-        if infinite.any():
-            raise ValueError(
-                f"Input X contains infinity in column {numbers.columns[infinite.argmax()]!r}: "
-                "replace it with a number, or with NaN for 'missing'."
-            )
+        check_columns(X, encoded=reset)
         return X
-    return validate_data(estimator, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum that overflows is refused below
+            X = validate_data(
+                estimator, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan"
+            )
+    except OverflowError as error:
+        raise ValueError(f"Got X with a number that is none in 64 bits: {error}.") from error
+    check_columns(pd.DataFrame(X), encoded=reset)
+    return X
 
 
 def _check_streamed(estimator: Any, X: Any, reset: bool) -> Any:
@@ -189,15 +192,42 @@ def check_weight(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.nda
     class_weight : dict, "balanced" or None
     y : ndarray of shape (n,)
         Labels.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64, or None
+        At most 1.
+
+    Raises
+    ------
+    ValueError
+        If a weight is no finite number from 0, or fewer than two classes have any.
     """
     if sample_weight is None and class_weight is None:
         return None
     weight = np.ones(len(y))
     if sample_weight is not None:
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        weight = scaled_weight(weight)
+    if isinstance(class_weight, dict):
+        for label, value in class_weight.items():
+            if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+                raise ValueError(
+                    f"Got class_weight={class_weight!r}, but expected a finite number that is not "
+                    f"negative for each class: {value!r} for {label!r} is none."
+                )
+        values = np.array([*class_weight.values()], dtype=np.float64)
+        if values.any():  # two large factors would overflow
+            class_weight = dict(zip(class_weight, scaled_weight(values).tolist(), strict=True))
     if class_weight is not None:
         weight = weight * compute_sample_weight(class_weight, y)
-    return weight
+    weighed = np.unique(y[weight_seen(weight) > 0]).tolist() if weight.any() else []
+    if len(weighed) < 2:
+        raise ValueError(
+            f"Got sample_weight and class_weight that leave weight to the classes {weighed} only, "
+            "but expected two classes with weight: there is nothing to learn from one."
+        )
+    return scaled_weight(weight)
 
 
 def _check_numbers(X: pd.DataFrame) -> None:

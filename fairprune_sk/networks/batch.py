@@ -69,6 +69,23 @@ def over_processes(sums: Sums) -> Sums:
     return sums
 
 
+def scaled_weight(weight: np.ndarray) -> np.ndarray:
+    """Scale weights by a power of two, to at most 1: only ratios count, and no sum overflows.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n,), float64
+        Finite, not negative, and not all 0.
+    """
+    return np.ldexp(weight, -np.frexp(weight.max())[1])
+
+
+def weight_seen(weight: np.ndarray) -> np.ndarray:
+    """Weights as a network sees them, in 32 bits with a mean of 1; 0 where nothing is left."""
+    seen = (weight / weight.mean()).astype(np.float32)
+    return np.where(seen < np.finfo(np.float32).tiny, 0.0, seen.astype(np.float64))
+
+
 def n_rows(X: Any) -> int:
     """Rows of an array, or of what a dict holds of them."""
     return len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)

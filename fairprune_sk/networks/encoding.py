@@ -20,6 +20,8 @@ MAX_BINS = 64
 MIN_ROWS_PER_BIN = 16
 # Numbers beyond this would overflow in 32 bits once scaled; their order no longer matters.
 LARGEST = 1e30
+# Columns of numbers below two to this, about 1e-6, are tiny.
+_TINY_EXPONENT = -20
 _DAY = pd.Timedelta(days=1)
 
 
@@ -117,8 +119,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if numeric.shape[1]:
             imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numeric)
             self.median_ = imputer.statistics_
-            scaler = RobustScaler().fit(self._filled(numeric))
-            self.center_, self.scale_ = scaler.center_, scaler.scale_
+            filled = self._filled(numeric)
+            # scikit-learn takes spreads below 1e-15 for none, and trees those below 1e-7: powers of
+            # two bring columns of tiny numbers near 1, and change no digit.
+            exponent = np.frexp(np.abs(filled).max(axis=0))[1]
+            exponent = np.where(exponent < _TINY_EXPONENT, exponent, 0)
+            scaler = RobustScaler().fit(np.ldexp(filled, -exponent))
+            self.center_, self.scale_ = np.ldexp([scaler.center_, scaler.scale_], exponent)
             scaled = np.clip(self._scaled(numeric), -LARGEST, LARGEST).astype(np.float32)
             self.low_, self.high_ = scaled.min(axis=0), scaled.max(axis=0)
             self.edges_ = [
