@@ -266,7 +266,6 @@ class PruningNet(DeferredLosses):
                 f"The pruning diverged: the network of epoch {len(self.history)} of "
                 f"{self.max_epochs} has logits or weights that are not finite. Try {self.remedy}."
             )
-        gap, violation = 0.0, -math.inf
         train_gap, gap, violation = 0.0, 0.0, -math.inf
         if term is not None and sums is not None:
             train_gap = float(replace(term.parity, optimism=None).gap(sums))
