@@ -781,7 +781,8 @@ def load(path: Any, *, modules: Any = None) -> FairPruner:
         If the file is truncated, was changed, is foreign, or comes from a later version; or if
         the module is not of the saved architecture.
     """
-    parameters, fitted, estimator = read_fitted(path, modules)
+    with seeded(0, torch.device("cpu")):  # networks are built with weights, which are drawn
+        parameters, fitted, estimator = read_fitted(path, modules)
     pruner = FairPruner(estimator, **parameters)
     for name, value in fitted.attributes().items():
         setattr(pruner, name, value)

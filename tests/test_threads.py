@@ -1,12 +1,14 @@
-"""One fitted estimator serves many threads."""
+"""One fitted estimator serves many threads, and many are fitted in as many."""
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 
 import fairprune_sk
@@ -75,3 +77,35 @@ def test_a_twin_shares_tensors_and_nothing_else():
     assert network.training and not other.training
     other[0].a.register_forward_pre_hook(lambda *call: None)
     assert not network[0].a._forward_pre_hooks
+
+
+@pytest.mark.parametrize("estimator", [None, Net])
+def test_fits_in_threads_are_the_fits_that_one_thread_makes(estimator):
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(300, 6)).astype(np.float32)
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
+
+    def scores(seed):
+        options = {"constraint": None, "sparsity": 0.5, "max_epochs": 3, "random_state": seed}
+        return FairPruner(estimator, **options).fit(X, y).decision_function(X)
+
+    alone = [scores(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(scores, range(4)))
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_global_generators_are_left_as_they_were(served, tmp_path):
+    def states():
+        return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
+
+    pruner, X = served
+    modules = None if pruner.estimator is None else Net
+    before = states()
+    again = clone(pruner).fit(X, pruner.predict(X))
+    for method in METHODS:
+        getattr(again, method)(X)
+    again.save(tmp_path / "a.fairprune")
+    fairprune_sk.load(tmp_path / "a.fairprune", modules=modules)
+    clone(pruner).set_params(granularity="neuron").fit(X, pruner.predict(X))
+    assert states() == before

@@ -22,16 +22,21 @@ from fairprune_sk.networks.batch import log_loss
 from fairprune_sk.networks.calls import main_output, plain
 
 
+# Held by the thread that draws from them; again by one that fits within a fit.
+_GENERATORS = threading.RLock()
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed every global generator, and put their states back afterwards.
 
-    Networks initialise their weights from torch's global generator, and users' callbacks may
-    draw from the others: reproducible, and without a trace outside.
+    Networks initialise their weights and drop units by torch's global generator, skorch's loaders
+    shuffle by it, and users' callbacks may draw from the others: reproducible, and without a trace
+    outside. None of these takes a generator of its own, so fits in threads take turns.
     """
     devices = [device] if device.type == "cuda" else []
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices):
+    with _GENERATORS, torch.random.fork_rng(devices):
+        numpy_state, python_state = np.random.get_state(), random.getstate()
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
