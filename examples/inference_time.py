@@ -22,7 +22,7 @@ from fairprune_sk import FairPruner
 from fairprune_sk.masks.compaction import reached_sparsity, shrink, with_tensors
 from fairprune_sk.masks.granularity import Neuron, prunable_parameters
 from fairprune_sk.masks.importance import lamp
-from fairprune_sk.networks import ResNet18
+from fairprune_sk.networks import ResNet10, ResNet18
 
 
 class Mlp(nn.Module):
@@ -77,10 +77,10 @@ def pruned_mlp() -> tuple[nn.Module, nn.Module, float]:
     return pruner.dense_estimator_.module_.eval(), pruner.network_, pruner.sparsity_
 
 
-def pruned_resnet(scope: str) -> tuple[nn.Module, nn.Module, float]:
-    """Prune an untrained ResNet-18 by importance: the sizes are those of a trained one."""
+def pruned_resnet(resnet: type[nn.Module], scope: str) -> tuple[nn.Module, nn.Module, float]:
+    """Prune an untrained ResNet by importance: the sizes are those of a trained one."""
     torch.manual_seed(0)
-    dense, X = ResNet18().eval(), torch.rand(2, 3, 64, 64)
+    dense, X = resnet().eval(), torch.rand(2, 3, 64, 64)
     layout = Neuron(scope).layout(dense, X)
     weights = {name: p.detach() for name, p in prunable_parameters(dense).items()}
     masks = layout.project(layout.scores(lamp(weights)), 0.8)
@@ -94,7 +94,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each network")
+    parser.add_argument("--resnet10", action="store_true", help="smaller, to see that it runs")
     options = parser.parse_args()
+    resnet = ResNet10 if options.resnet10 else ResNet18
     timing = options.seconds, options.rounds
     torch.set_num_threads(1)
     print(f"{platform.machine()}, torch {torch.__version__}, one thread\n")
@@ -106,10 +108,10 @@ def main() -> None:
         name = "MLP 512-512-512, neurons"
         print(f"{name:32} {sparsity:8.3f} {batch:6} {times:13.1f} {size:7.3f}  {target}")
     for scope, target in (("layer", ">= 2.5"), ("global", "")):
-        dense, small, sparsity = pruned_resnet(scope)
+        dense, small, sparsity = pruned_resnet(resnet, scope)
         size = n_bytes(small) / n_bytes(dense)
         times = speedup(dense, small, torch.rand(32, 3, 64, 64), *timing)
-        name = f"ResNet-18, filters, {scope}"
+        name = f"ResNet-{resnet.__name__[6:]}, filters, {scope}"
         print(f"{name:32} {sparsity:8.3f} {32:6} {times:13.1f} {size:7.3f}  {target}")
 
 

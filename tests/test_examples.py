@@ -128,7 +128,7 @@ def test_epoch_time_prints_its_ratios():
 
 @pytest.mark.slow
 def test_inference_time_prints_its_ratios():
-    done = run("examples/inference_time.py", "--seconds", 0.01, "--rounds", 1)
+    done = run("examples/inference_time.py", "--seconds", 0.01, "--rounds", 1, "--resnet10")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith(("MLP", "ResNet"))]
     assert len([float(line[32:].split()[2]) for line in lines]) == 5

@@ -31,7 +31,7 @@ from fairprune_sk import (
     SmallGroupWarning,
 )
 from fairprune_sk.fairness.constraints import CONSTRAINTS, DemographicParity
-from fairprune_sk.fitting.pruning import PruningNet
+from fairprune_sk.fitting.pruning import PruningNet, auto_epochs
 from fairprune_sk.masks.granularity import Neuron
 
 
@@ -85,8 +85,8 @@ def test_fitted_attributes(fitted, table):
     assert isinstance(fitted.network_, nn.Module)
     assert fitted.multipliers_.shape == (2, 2)
     assert (fitted.multipliers_.to_numpy() >= 0).all()
-    assert fitted.n_iter_ == 400
-    assert len(fitted.history_) == 400
+    assert fitted.n_iter_ == 150
+    assert len(fitted.history_) == 150
     assert fitted.sparsity_ == fitted.history_[-1, "sparsity"]
 
 
@@ -301,6 +301,10 @@ def noisy():
     X = rng.normal(size=(1000, 5)) + np.outer(group, [1.5, 0, 0, 0, 0])
     y = (X[:, 0] + X[:, 1] + 2.0 * rng.normal(size=1000) > 0.75).astype(int)
     return X, y, group
+
+
+def test_epochs_are_as_many_as_the_table_needs():
+    assert [auto_epochs(n_batches) for n_batches in (1, 3, 100, 200, 1000)] == [400, 134, 32, 20, 8]
 
 
 def test_a_larger_weight_never_widens_the_gap_in_penalty_mode(noisy):
@@ -579,7 +583,7 @@ def test_infinity_in_a_dataframe_is_refused_by_column(numbers, no_training):
     X, y, s = numbers
     frame = pd.DataFrame(X, columns=list("abcde"))
     frame.loc[3, "c"] = -np.inf
-    with pytest.raises(ValueError, match="infinity in column 'c'"):
+    with pytest.raises(ValueError, match="infinity.* in column 'c'"):
         quick().fit(frame, y, sensitive_features=s)
 
 

@@ -95,26 +95,25 @@ def pairs(
     frame: pd.DataFrame, reference: str, competitors: Sequence[str], columns: list[str]
 ) -> Iterator[Pair]:
     """Pair each competitor with the reference in every cell, by tolerance and seed."""
-    nothing = frame.iloc[:0].set_index("seed")[columns]
-
-    def by_tolerance(part: pd.DataFrame, method: str) -> list[tuple[float, pd.DataFrame]]:
-        fits = part[part["method"] == method].groupby("tolerance", dropna=False)
-        return [(float(t), fit.set_index("seed")[columns]) for t, fit in fits]
-
-    for cell, part in frame.groupby(CELL):
-        ours = by_tolerance(part, reference)
-        if not ours:
+    # Grouped once: hundreds of pairs are looked up.
+    fits: dict[Any, list[tuple[float, pd.DataFrame]]] = {}
+    by_seed = frame.set_index("seed")
+    for (*cell, method, t), part in by_seed.groupby([*CELL, "method", "tolerance"], dropna=False):
+        fits.setdefault((*cell, method), []).append((float(t), part[columns]))
+    nothing = by_seed.iloc[:0][columns]
+    for (*cell, method), ours in fits.items():
+        if method != reference:
             continue
         for competitor in competitors:
-            for t, theirs in by_tolerance(part, competitor):
+            for t, theirs in fits.get((*cell, competitor), []):
                 # One without a tolerance is compared with every tolerance of the other.
                 partners = [(u, f) for u, f in ours if u == t or np.isnan(u) or np.isnan(t)]
-                for u, fits in partners:
-                    seeds = fits.join(theirs.add_suffix("_other"), how="outer")
-                    yield Pair(cell, competitor, t if np.isnan(u) else u, seeds, "")
+                for u, own in partners:
+                    seeds = own.join(theirs.add_suffix("_other"), how="outer")
+                    yield Pair(tuple(cell), competitor, t if np.isnan(u) else u, seeds, "")
                 if not partners:
                     seeds = nothing.join(nothing.add_suffix("_other"))
-                    yield Pair(cell, competitor, t, seeds, "no tolerance in common")
+                    yield Pair(tuple(cell), competitor, t, seeds, "no tolerance in common")
 
 
 def checked_competitors(
