@@ -21,7 +21,6 @@ from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.networks.batch import log_loss
 from fairprune_sk.networks.calls import main_output, plain
 
-
 # Held by the thread that draws from them; again by one that fits within a fit.
 _GENERATORS = threading.RLock()
 
