@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from fairprune_sk.assessment import noise
-from fairprune_sk.assessment.gaps import NOTIONS, fairness_gap
-from fairprune_sk.assessment.noise import noise_floor
-from fairprune_sk.fairness.constraints import CONSTRAINTS, OUTSIDE, Constraint, DegradationParity
+from fairprune_sk.assessment.gaps import NOTIONS, Cells, fairness_gap
+from fairprune_sk.assessment.noise import gap_estimate, noise_floor
+from fairprune_sk.fairness.constraints import (
+    CONSTRAINTS,
+    OUTSIDE,
+    Constraint,
+    DegradationParity,
+)
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +209,76 @@ def test_draws_in_chunks_are_the_same_draws(predictions, monkeypatch):
     floor = noise_floor(y_true, y_pred, **arguments)
     monkeypatch.setattr(noise, "_CHUNK", 1000)
     assert noise_floor(y_true, y_pred, **arguments) == pytest.approx(floor, rel=1e-12)
+
+
+def estimates(rates, n_rows, gap_method="between_groups", comparison="difference"):
+    """Estimate gaps of 200 tables that are drawn from rates, by event and group."""
+    rng, n = np.random.default_rng(0), np.full(np.shape(rates), n_rows)[:, None, None, :]
+    for hits in rng.binomial(n, np.array(rates)[:, None, None, :], (200, *n.shape)):
+        pooled = hits.mean(-1, keepdims=True)[..., None] / n_rows
+        shares = (hits / n_rows)[..., None]
+        cells = Cells(comparison, n, n.astype(float), shares, pooled, np.array([[1]]))
+        yield noise.estimate_of(cells, 0.95, gap_method)
+
+
+TRUTHS = {
+    "parity": [[0.3, 0.3]],
+    "parity of eight": [[0.1] * 8],
+    "two events": [[0.3, 0.32], [0.5, 0.45]],
+    "five groups": [[0.2, 0.2, 0.25, 0.25, 0.25]],
+}
+
+
+@pytest.mark.parametrize("gap_method", ["between_groups", "to_overall"])
+@pytest.mark.parametrize("truth", TRUTHS)
+def test_the_interval_covers_the_gap_and_the_corrected_gap_leans_less(
+    truth, gap_method, monkeypatch
+):
+    monkeypatch.setattr(noise, "N_DRAWS", 50)
+    rates = np.array(TRUTHS[truth])
+    to_overall = np.abs(rates - rates.mean(1, keepdims=True)).max()
+    gap = np.ptp(rates, axis=1).max() if gap_method == "between_groups" else to_overall
+    found = list(estimates(rates, 150, gap_method))
+    covered = np.mean([e.low - 1e-12 <= gap <= e.high for e in found])
+    assert covered >= 0.92  # 0.95, less what 200 draws may miss
+    lean, left = (np.mean([getattr(e, name) for e in found]) - gap for name in ("gap", "corrected"))
+    # Two groups at parity have 0.53: a gap is never below 0.
+    assert lean > 0 and abs(left) < 0.6 * lean
+
+
+def test_ratios_have_intervals_too(monkeypatch):
+    monkeypatch.setattr(noise, "N_DRAWS", 50)
+    found = list(estimates([[0.2, 0.3, 0.25]], 300, comparison="ratio"))
+    covered = [e.low <= 1 - 0.2 / 0.3 <= e.high for e in found]
+    assert np.mean(covered) >= 0.92 and all(0 <= e.corrected <= 1 for e in found)
+
+
+def test_uneven_weights_widen_the_interval_and_strata_count_as_comparisons(predictions):
+    y_true, y_pred, group, stratum = predictions
+    rows = {"sensitive_features": group, "pos_label": "good"}
+    plain, heavy, within = (
+        gap_estimate(y_true, y_pred, **rows, **more)
+        for more in (
+            {},
+            {"sample_weight": np.where(np.arange(1200) % 2, 9.0, 1.0)},
+            {"control_features": stratum},
+        )
+    )
+    assert heavy.high - heavy.low > plain.high - plain.low
+    assert within.high - within.low > plain.high - plain.low
+    level = gap_estimate(y_true, y_pred, **rows, confidence_level=0.5)
+    assert plain.low <= level.low <= level.high <= plain.high
+    assert (level.gap, level.corrected) == (plain.gap, plain.corrected)
+
+
+def test_nobody_selected_among_few_rows_is_no_certainty():
+    y, group = np.zeros(40, dtype=int), np.arange(40) % 2
+    found = gap_estimate(y, y, sensitive_features=group, constraint="demographic_parity")
+    assert found.gap == found.corrected == found.low == 0 and 0.05 < found.high < 0.3
+
+
+def test_a_gap_of_one_group_has_no_estimate():
+    found = gap_estimate([0, 0, 0, 0], [1, 0, 0, 1], sensitive_features=list("aabb"))
+    assert np.isnan(found[:5]).all()
+    with pytest.raises(ValueError, match="confidence_level=1, but expected"):
+        gap_estimate([0, 1], [0, 1], sensitive_features=["f", "m"], confidence_level=1)

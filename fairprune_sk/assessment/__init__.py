@@ -7,7 +7,7 @@ a fit leaves; everything else takes any classifier.
 
 from fairprune_sk.assessment.cost import CostReport, cost_report
 from fairprune_sk.assessment.gaps import fairness_gap
-from fairprune_sk.assessment.noise import noise_floor
+from fairprune_sk.assessment.noise import GapEstimate, gap_estimate, noise_floor
 from fairprune_sk.assessment.report import FairnessReport, fairness_report
 from fairprune_sk.assessment.scoring import make_fairness_scorer
 from fairprune_sk.assessment.selection import sparsest_within
@@ -15,9 +15,11 @@ from fairprune_sk.assessment.selection import sparsest_within
 __all__ = [
     "CostReport",
     "FairnessReport",
+    "GapEstimate",
     "cost_report",
     "fairness_gap",
     "fairness_report",
+    "gap_estimate",
     "make_fairness_scorer",
     "noise_floor",
     "sparsest_within",

@@ -269,15 +269,20 @@ def fairness_gap(
     ... )
     0.5
     """
-    if gap_method not in ("between_groups", "to_overall"):
-        raise ValueError(
-            f"Got gap_method={gap_method!r}, but expected 'between_groups' or 'to_overall'."
-        )
+    check_gap_method(gap_method)
     cells = checked_cells(
         y_true, y_pred, sensitive_features, control_features, missing_sensitive, constraint,
         pos_label, sample_weight,
     )  # fmt: skip
     return float(largest_gap(gaps_by_class(cells, gap_method)))
+
+
+def check_gap_method(gap_method: str) -> None:
+    """Refuse a name that is neither of fairlearn's two."""
+    if gap_method not in ("between_groups", "to_overall"):
+        raise ValueError(
+            f"Got gap_method={gap_method!r}, but expected 'between_groups' or 'to_overall'."
+        )
 
 
 def checked_cells(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fairprune_sk.assessment.gaps import gaps_by_class, largest_gap, notion_cells
 from fairprune_sk.assessment.layout import in_words, number
-from fairprune_sk.assessment.noise import Noise
+from fairprune_sk.assessment.noise import GapEstimate
 from fairprune_sk.assessment.rates import (
     CLASS_RATES,
     Measured,
@@ -214,12 +214,12 @@ def gap_notes(
     return notes
 
 
-def noise_notes(gaps: pd.Series, noise: dict[str, Noise], level: float) -> list[str]:
+def noise_notes(estimates: dict[str, GapEstimate], level: float) -> list[str]:
     """Name the gaps that groups with equal rates would show as well."""
     within = [
-        f"{in_words(gap)} {number(gaps[gap])} (up to {number(drawn.parity_high)})"
-        for gap, drawn in noise.items()
-        if gaps[gap] <= drawn.parity_high and drawn.parity_high > 0
+        f"{in_words(name)} {number(found.gap)} (up to {number(found.parity_high)})"
+        for name, found in estimates.items()
+        if found.gap <= found.parity_high and found.parity_high > 0
     ]
     if not within:
         return []

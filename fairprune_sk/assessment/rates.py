@@ -111,6 +111,14 @@ def checked_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
     return scaled_weight(weight)
 
 
+def check_confidence_level(confidence_level: float) -> None:
+    """Refuse what is no level of an interval."""
+    if not 0 < confidence_level < 1:
+        raise ValueError(
+            f"Got confidence_level={confidence_level!r}, but expected a number in (0, 1)."
+        )
+
+
 class Grouping(NamedTuple):
     """Codes of the rows, the values that they stand for, and the name of the feature."""
 

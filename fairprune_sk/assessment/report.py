@@ -38,7 +38,7 @@ from fairprune_sk.assessment.layout import (
     with_arrow,
     wrapped,
 )
-from fairprune_sk.assessment.noise import gap_noise
+from fairprune_sk.assessment.noise import estimate_of
 from fairprune_sk.assessment.notes import (
     HEADINGS,
     alarms_of,
@@ -53,6 +53,7 @@ from fairprune_sk.assessment.rates import (
     CLASS_RATES,
     Rows,
     by_group_table,
+    check_confidence_level,
     checked_groups,
     checked_strata,
     checked_weight,
@@ -103,10 +104,10 @@ class FairnessReport:
         One row for each gap, the largest difference between two groups as
         ``fairlearn.metrics`` defines it, the largest over strata and classes; a constraint of
         your own, where the network was pruned with one, has a row as well; columns
-        ``dense``, ``pruned``, ``low`` and ``high`` (interval of the pruned gap, by a bootstrap
-        stratified by event, stratum and group) and ``noise_floor`` (see :func:`noise_floor`).
-        A gap is never negative and redrawing adds noise, so the interval leans upwards and
-        ``low > 0`` is no evidence of a difference: what to compare with is the noise floor.
+        ``dense``, ``pruned``, and of the latter ``corrected`` (a largest difference leans upwards:
+        what is left without that), ``low`` and ``high`` (interval of the gap of the people whom
+        the rows were drawn from; both see :func:`gap_estimate`), and ``noise_floor`` (see
+        :func:`noise_floor`).
         The row ``accuracy_lost_difference`` is the gap in the accuracy that pruning cost
         (performance degradation fairness, Definition 3 of Dai et al.): 0 for the dense network,
         and only there for a pruned one. What is redrawn are the rows that pruning turned wrong,
@@ -206,6 +207,7 @@ class FairnessReport:
 
         gaps = pd.DataFrame(index=[in_words(name) for name in self.differences.index])
         gaps["gap"] = [with_arrow(row) for row in self.differences[networks].to_numpy()]
+        gaps["corrected"] = [number(value) for value in self.differences["corrected"]]
         gaps[f"{self.confidence_level * 100:g}% interval"] = [
             f"{number(low)} to {number(high)}"
             for low, high in self.differences[["low", "high"]].to_numpy()
@@ -213,7 +215,10 @@ class FairnessReport:
         gaps["noise floor"] = [number(value) for value in self.differences["noise_floor"]]
         within = " within strata" if self.by_group.index.nlevels > 1 else ""
         over = ", largest over the classes" if labels else ""
-        noise = "; noise floor: mean gap on these rows if groups had equal rates"
+        noise = (
+            "; corrected: without what a largest difference leans upwards; noise floor: mean gap "
+        )
+        noise += "on these rows if groups had equal rates"
         tables.append((f"Gaps between groups{within}{arrow}{over}{noise}", gaps))
         if labels:
             by_class = pd.DataFrame(index=[repr(label) for label in labels])
@@ -287,7 +292,7 @@ def fairness_report(
     confidence_level : float
         Level of the gaps' intervals, in (0, 1).
     random_state : int, RandomState or None
-        For the draws behind noise floors and intervals; nothing else is random.
+        For the draws behind noise floors and corrections; nothing else is random.
 
     Returns
     -------
@@ -326,8 +331,9 @@ def fairness_report(
     >>> report = fairness_report(model, X[200:], y[200:], sensitive_features=sex[200:])
     >>> print(report.differences.loc["equalized_odds_difference"].round(2).to_string())
     value          0.29
-    low            0.20
-    high           0.42
+    corrected      0.27
+    low            0.13
+    high           0.41
     noise_floor    0.07
     >>> print(str(report).splitlines()[0])
     Fairness report: 400 rows, 2 groups by sensitive_feature, positive label 'yes'
@@ -344,10 +350,7 @@ def fairness_report(
     grouping = checked_groups(sensitive_features, n_rows, missing_sensitive)
     strata = checked_strata(control_features, n_rows)
     weight = checked_weight(sample_weight, n_rows)
-    if not 0 < confidence_level < 1:
-        raise ValueError(
-            f"Got confidence_level={confidence_level!r}, but expected a number in (0, 1)."
-        )
+    check_confidence_level(confidence_level)
     transformers, model = unwrapped(estimator)
     labels = positive_last(checked_classes(model, y), model, pos_label)
 
@@ -402,13 +405,12 @@ def fairness_report(
         },
         orient="index",
     )
-    noise = {
-        gap: gap_noise(networks[shipped], confidence_level, random_state)
+    estimates = {
+        gap: estimate_of(networks[shipped], confidence_level, random_state=random_state)
         for gap, networks in cells.items()
     }
-    differences["low"] = [drawn.low for drawn in noise.values()]
-    differences["high"] = [drawn.high for drawn in noise.values()]
-    differences["noise_floor"] = [drawn.floor for drawn in noise.values()]
+    for name in ("corrected", "low", "high", "noise_floor"):
+        differences[name] = [getattr(found, name) for found in estimates.values()]
 
     overall = overall_table(totals, labels)
     by_group = by_group_table(frames, labels, grouping, strata)
@@ -428,7 +430,7 @@ def fairness_report(
         *left_out_notes(model, requirement),
         *row_notes(by_group, shipped, n_rows, grouped),
         *gap_notes(differences[shipped], frames[shipped], labels, names),
-        *noise_notes(differences[shipped], noise, confidence_level),
+        *noise_notes(estimates, confidence_level),
         LIMITS,
     ]
     return FairnessReport(
