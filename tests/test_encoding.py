@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,3 +161,21 @@ def test_a_scale_changes_nothing(exponent):
     scaled = np.ldexp(values, exponent)
     encoded = [TableEncoder().fit(X, y).transform(X) for X in (values, scaled)]
     np.testing.assert_array_equal(*encoded)
+
+
+def test_a_large_table_is_encoded_in_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    n = 50_000
+    X = pd.DataFrame(rng.normal(size=(n, 6)), columns=list("abcdef"))
+    X["a"] = X["a"].where(X["a"] < 1)
+    X["kind"] = rng.choice(["x", "y", None], n)
+    y = (X["b"] > 0).to_numpy()
+    whole = TableEncoder().fit(X[:2000], y[:2000]).transform(X[:2000])
+    tracemalloc.start()
+    encoded = TableEncoder().fit(X, y).transform(X)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # What the network reads, and a few copies of one column, in 64 bits.
+    assert peak < n * 4 * encoded.shape[1] + 100 * n
+    monkeypatch.setattr("fairprune_sk.networks.encoding.CHUNK", 3000)
+    np.testing.assert_array_equal(TableEncoder().fit(X[:2000], y[:2000]).transform(X[:2000]), whole)

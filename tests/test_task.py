@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fairprune_sk import FairPruner
+from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.fairness.constraints import rates
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
@@ -20,6 +24,11 @@ from fairprune_sk.fitting.training import seeded
 from fairprune_sk.networks.batch import Batch
 
 CPU = torch.device("cpu")
+
+
+class Small(nn.Sequential):
+    def __init__(self, n_features):
+        super().__init__(nn.Linear(n_features, 8), nn.ReLU(), nn.Linear(8, 1))
 
 
 @pytest.fixture
@@ -98,3 +107,26 @@ def test_rows_of_a_batch_are_taken_and_moved_together():
     assert part.cell.tolist() == [[4, 5], [6, 7]]
     with pytest.raises(dataclasses.FrozenInstanceError):
         part.y = None
+
+
+@pytest.mark.parametrize("estimator", [None, Small])
+def test_a_fit_leaves_no_table_behind(estimator, monkeypatch):
+    X, y, s = make_biased_classification(300, random_state=0)
+    X = X.select_dtypes("number").fillna(0.0).to_numpy(np.float32)
+    tables = []
+
+    def noted(*args):
+        table = table_of(*args)
+        tables.append(weakref.ref(table.X))
+        return table
+
+    monkeypatch.setattr("fairprune_sk.pruner.table_of", noted)
+    gc.collect()
+    gc.disable()  # what hangs in a cycle waits for it, and piles up in a search
+    try:
+        options = {"sparsity": 0.3, "max_epochs": 2, "tolerance": 1.0, "random_state": 0}
+        pruner = FairPruner(estimator, **options)
+        pruner.fit(X, y, sensitive_features=s["sex"])
+        assert [table() for table in tables] == [None]
+    finally:
+        gc.enable()

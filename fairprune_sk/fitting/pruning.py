@@ -385,7 +385,10 @@ def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | N
     start = dense.module if task.start is None else task.network
     module = copy.deepcopy(start).to(settings.device)
     net = train(pruning_net(task, table, dense, module, parity), table, callback=callback)
-    return net.left(net.finish())
+    run = net.left(net.finish())
+    # The net and its callbacks hold each other until a garbage collection: without the table.
+    net.problem = net.table_ = None
+    return run
 
 
 def pruning_net(

@@ -261,17 +261,16 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
     ValueError
         If the network does not fit the table, or cannot be pruned as asked for.
     """
-    seen, encoder = given.X, None
-    if estimator is None:
-        if len(given.y) <= MERGED_ROWS:
-            given = merged(given, by_group=settings.solver.needs_groups)
+    whole, encoder = given, None
+    if estimator is None and len(given.y) <= MERGED_ROWS:
+        given = merged(given, by_group=settings.solver.needs_groups)
     weight = given.weight
     if weight is not None:
         weight = weight / (over_processes(weight.sum()) / over_processes(len(weight)))
     if estimator is None:
         encoder = TableEncoder().fit(given.X, given.y, weight) if last is None else last.encoder
-        seen = encoder.transform(seen)
     X = given.X if encoder is None else encoder.transform(given.X)
+    seen = X if given is whole or encoder is None else encoder.transform(whole.X)
     network: Any
     if last is not None:
         network = module = last.masked_network()

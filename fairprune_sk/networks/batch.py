@@ -109,7 +109,7 @@ def fingerprint(X: Any) -> str:
     if streams(X):  # which files, not what is in them
         return hashlib.blake2b(repr((X.shape, [*X.files])).encode(), digest_size=16).hexdigest()
     for array in X.values() if isinstance(X, Mapping) else [X]:
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -22,6 +22,8 @@ MIN_ROWS_PER_BIN = 16
 LARGEST = 1e30
 # Columns of numbers below two to this, about 1e-6, are tiny.
 _TINY_EXPONENT = -20
+# Values that are encoded at a time: one column of a large table, all of a small one.
+CHUNK = 2**17
 _DAY = pd.Timedelta(days=1)
 
 
@@ -110,35 +112,61 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         frame = with_numbers(pd.DataFrame(X))
         # By position, since column names need not be unique.
         self._categorical = np.array([not is_number(t) for t in frame.dtypes], dtype=bool)
-        numeric, categorical = self._split(frame)
+        at, categorical = np.flatnonzero(~self._categorical), np.flatnonzero(self._categorical)
+        # Some columns at a time, so that a large table is never copied as a whole.
+        width = max(1, CHUNK // len(frame))
+        parts = [at[i : i + width] for i in range(0, len(at), width)]
+        known = [self._median(_numbers(frame.iloc[:, part])) for part in parts]
+        if known:
+            self.median_ = np.concatenate([medians for medians, _ in known])
+        missing = [some for _, some in known]
+        self.indicated_ = np.flatnonzero(np.concatenate([np.empty(0, dtype=bool), *missing]))
+        self.source_ = np.concatenate([at, at[self.indicated_], categorical])
         self.edges_: list[Tensor] = []
+        scales = []
+        for part, (medians, _) in zip(parts, known, strict=True):
+            numbers = _numbers(frame.iloc[:, part])
+            filled = np.where(np.isnan(numbers), medians, numbers)
+            scales.append(self._learned(filled, y, sample_weight))
+        for i in range(0, len(self.indicated_), width):
+            part = at[self.indicated_[i : i + width]]
+            indicator = np.isnan(_numbers(frame.iloc[:, part])).astype(np.float64)
+            scales.append(self._learned(indicator, y, sample_weight))
+        if scales:
+            learned = map(np.concatenate, zip(*scales, strict=True))
+            self.center_, self.scale_, self.low_, self.high_ = learned
         self.codes_: list[dict[Any, float]] = []
-        self.indicated_ = np.flatnonzero(np.isnan(numeric).any(axis=0))
-        at = np.flatnonzero(~self._categorical)
-        self.source_ = np.concatenate([at, at[self.indicated_], np.flatnonzero(self._categorical)])
-        if numeric.shape[1]:
-            imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numeric)
-            self.median_ = imputer.statistics_
-            filled = self._filled(numeric)
-            # scikit-learn takes spreads below 1e-15 for none, and trees those below 1e-7: powers of
-            # two bring columns of tiny numbers near 1, and change no digit.
-            exponent = np.frexp(np.abs(filled).max(axis=0))[1]
-            exponent = np.where(exponent < _TINY_EXPONENT, exponent, 0)
-            scaler = RobustScaler().fit(np.ldexp(filled, -exponent))
-            self.center_, self.scale_ = np.ldexp([scaler.center_, scaler.scale_], exponent)
-            scaled = np.clip(self._scaled(numeric), -LARGEST, LARGEST).astype(np.float32)
-            self.low_, self.high_ = scaled.min(axis=0), scaled.max(axis=0)
-            self.edges_ = [
-                torch.from_numpy(tree_bins(column, y, sample_weight)) for column in scaled.T
-            ]
-        for column in categorical.T:
-            ordinal = OrdinalEncoder(max_categories=MAX_CATEGORIES).fit(column[:, None])
+        for position in categorical:
+            column = _categories(frame.iloc[:, [position]])
+            ordinal = OrdinalEncoder(max_categories=MAX_CATEGORIES).fit(column)
             (values,) = ordinal.categories_
             # Not set_output's: an array, whatever scikit-learn is set to give its users.
             codes = ordinal.set_output(transform="default").transform(values[:, None])[:, 0]
             self.codes_.append(dict(zip(values.tolist(), codes.tolist(), strict=True)))
         self.n_categories_ = [int(max(codes.values())) + 1 for codes in self.codes_]
         return self
+
+    def _median(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Medians of some columns, and whether values are missing."""
+        imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
+        return imputer.statistics_, np.isnan(numbers).any(axis=0)
+
+    def _learned(
+        self, numbers: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Learn the bins of some columns without missing values; return center, scale, ends."""
+        # scikit-learn takes spreads below 1e-15 for none, and trees those below 1e-7: powers of
+        # two bring columns of tiny numbers near 1, and change no digit.
+        exponent = np.frexp(np.abs(numbers).max(axis=0))[1]
+        exponent = np.where(exponent < _TINY_EXPONENT, exponent, 0)
+        scaler = RobustScaler().fit(np.ldexp(numbers, -exponent))
+        center, scale = np.ldexp([scaler.center_, scaler.scale_], exponent)
+        scaled = (numbers - center) / scale
+        scaled = np.clip(scaled, -LARGEST, LARGEST, out=scaled).astype(np.float32)
+        self.edges_ += [
+            torch.from_numpy(tree_bins(column, y, sample_weight)) for column in scaled.T
+        ]
+        return center, scale, scaled.min(axis=0), scaled.max(axis=0)
 
     def transform(self, X: Any) -> np.ndarray:
         """Encode a table.
@@ -151,32 +179,46 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_encoded_columns), float32
         """
-        numeric, categorical = self._split(with_numbers(pd.DataFrame(X)))
+        frame = pd.DataFrame(X)
+        encoded = np.empty((len(frame), len(self.source_)), dtype=np.float32)
+        height = max(1, CHUNK // len(self.source_))
+        for start in range(0, len(frame), height):
+            rows = slice(start, start + height)
+            encoded[rows] = self._encoded(with_numbers(frame.iloc[rows]))
+        return encoded
+
+    def _encoded(self, frame: pd.DataFrame) -> np.ndarray:
+        numbers, categories = self._split(frame)
         parts = []
-        if numeric.shape[1]:
-            scaled = self._scaled(numeric)
+        if numbers.shape[1]:
+            missing = np.isnan(numbers)
+            filled = np.where(missing, self.median_, numbers)
+            filled = np.hstack([filled, missing[:, self.indicated_]])
+            scaled = (filled - self.center_) / self.scale_
             parts.append(np.clip(scaled, self.low_, self.high_).astype(np.float32))
-        if categorical.shape[1]:
+        if categories.shape[1]:
             encoded = [
                 [codes.get(value, -1.0) for value in column]
-                for codes, column in zip(self.codes_, categorical.T, strict=True)
+                for codes, column in zip(self.codes_, categories.T, strict=True)
             ]
             parts.append(np.array(encoded, dtype=np.float32).T)
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
-
-    def _filled(self, numeric: np.ndarray) -> np.ndarray:
-        missing = np.isnan(numeric)
-        return np.hstack([np.where(missing, self.median_, numeric), missing[:, self.indicated_]])
-
-    def _scaled(self, numeric: np.ndarray) -> np.ndarray:
-        return (self._filled(numeric) - self.center_) / self.scale_
+        return np.concatenate(parts, axis=1)
 
     def _split(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        numeric = frame.loc[:, ~self._categorical]
         # A column that was a number in training and is none now is refused here by pandas.
-        numbers = numeric.to_numpy(dtype=np.float64, na_value=np.nan)
-        categories = frame.loc[:, self._categorical].astype(object)
-        return numbers, categories.where(categories.notna(), None).to_numpy()
+        numbers = _numbers(frame.loc[:, ~self._categorical])
+        return numbers, _categories(frame.loc[:, self._categorical])
+
+
+def _numbers(frame: pd.DataFrame) -> np.ndarray:
+    """Columns of numbers, float64; NaN is missing."""
+    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _categories(frame: pd.DataFrame) -> np.ndarray:
+    """Columns of categories, as objects; None is missing."""
+    categories = frame.astype(object)
+    return categories.where(categories.notna(), None).to_numpy()
 
 
 def is_number(dtype: Any) -> bool:
