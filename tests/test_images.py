@@ -14,6 +14,7 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
 
+from fairprune_sk import FairPruner
 from fairprune_sk.datasets.images import ImageFiles, load_celeba, load_lfw
 
 Image = pytest.importorskip("PIL.Image")
@@ -281,6 +282,15 @@ def test_a_skorch_net_splits_it(celeba):
     images, y, _ = load_celeba(celeba, split="all")
     net = tiny_net().set_params(train_split=ValidSplit(2, stratified=True))
     assert "valid_loss" in net.fit(images, y.to_numpy(np.float32)).history[-1]
+
+
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+def test_a_pruner_streams_it_into_a_skorch_net(celeba):
+    images, y, _ = load_celeba(celeba, split="all")
+    net = tiny_net(batch_size=4)
+    pruner = FairPruner(net, constraint=None, sparsity=0.3, max_epochs=1, random_state=0)
+    scores = [pruner.fit(X, y).decision_function(X) for X in (images, images.read())]
+    np.testing.assert_allclose(*scores, atol=1e-5)
 
 
 @pytest.mark.parametrize(

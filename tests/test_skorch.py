@@ -30,7 +30,7 @@ from skorch.helper import SliceDict, predefined_split
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
-from fairprune_sk import FairPruner
+from fairprune_sk import FairPruner, load
 
 # Networks of a few epochs may end with predicting one class hardly ever.
 pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
@@ -302,7 +302,7 @@ def test_the_nets_iterators_hand_out_the_batches_of_the_dense_phase(numbers):
         iterator_valid__batch_size=30,
     )
     dense = quick(net).fit(X, y, sensitive_features=s).dense_estimator_
-    assert Loader.lengths == [2] * 4
+    assert Loader.lengths == [2, *[2] * 4]  # a look at the rows before the training; four epochs
     assert dense.history[:, "batches", :2, "train_batch_size"] == [[100, 100]] * 4
     assert dense.history[:, "valid_batch_count"] == [2] * 4
 
@@ -989,6 +989,294 @@ def test_parameters_that_forward_does_not_use_do_no_harm(numbers):
     assert "spare.weight" in pruner.masks_
     assert all(torch.isfinite(p).all() for p in pruner.network_.parameters())
     assert pruner.score(X, y) > 0.7
+
+
+# ------------------------------------------------------- what skorch offers from X to the loss
+
+
+def with_own(method, cls=NeuralNetBinaryClassifier):
+    """Class of nets that have a method of their own, which does as skorch's."""
+
+    def own(self, *args, **kwargs):
+        return getattr(cls, method)(self, *args, **kwargs)
+
+    own.__name__ = method
+    return type("Mine", (cls,), {method: own})
+
+
+AROUND_THE_MODULE = [
+    *("infer", "train_step", "train_step_single", "evaluation_step"),
+    *("forward_iter", "predict_proba", "predict"),
+]
+
+
+@pytest.mark.parametrize("method", AROUND_THE_MODULE)
+def test_what_a_net_does_around_its_module_is_refused_by_name(numbers, no_training, method):
+    X, y, s = numbers
+    net = binary(cls=with_own(method), max_epochs=1)
+    for estimator in (net, FrozenEstimator(clone(net).fit(X, y.astype(np.float32)))):
+        with pytest.raises(ValueError, match=rf"a skorch Mine with {method} of its own"):
+            quick(estimator).fit(X, y, sensitive_features=s)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_loop", "run_single_epoch"])
+def test_training_of_its_own_is_refused_by_name_unless_the_net_is_frozen(
+    numbers, monkeypatch, method
+):
+    X, y, s = numbers
+    net = binary(cls=with_own(method), max_epochs=1)
+    fitted = FrozenEstimator(clone(net).fit(X, y.astype(np.float32)))
+    assert quick(fitted).fit(X, y, sensitive_features=s).sparsity_ == 0.5
+    monkeypatch.setattr("fairprune_sk.fitting.dense.train", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=rf"with {method} of its own.* FrozenEstimator"):
+        quick(net).fit(X, y, sensitive_features=s)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("validation_step", "check_data", "get_loss", "initialize_module", "on_train_begin"),
+        *("initialize_criterion", "initialize_optimizer", "get_train_step_accumulator", "forward"),
+        *("get_dataset", "get_split_datasets", "get_iterator"),
+    ],
+)
+def test_other_methods_of_a_net_are_its_own_business(numbers, method):
+    X, y, s = numbers
+    one, other = (
+        quick(binary(cls=c, max_epochs=1), max_epochs=1)
+        for c in (NeuralNetBinaryClassifier, with_own(method))
+    )
+    expected = one.fit(X, y, sensitive_features=s).decision_function(X)
+    pruner = other.fit(X, y, sensitive_features=s)
+    np.testing.assert_array_equal(pruner.decision_function(X), expected)
+
+
+class Sees(NeuralNetBinaryClassifier):
+    """A loss that weighs rows by X, and shrinks the weights of the module."""
+
+    l1 = 0.0
+
+    def get_loss(self, y_pred, y_true, X, training=False):
+        rows = BCE(y_pred, y_true, reduction="none") * X[:, 0].exp()
+        sizes = sum(weight.abs().sum() for weight in self.module_.parameters())
+        return rows.mean() + self.l1 * sizes
+
+
+class Shrinks(Sees):
+    l1 = 1.0
+
+
+def test_a_loss_may_read_x_and_the_module_in_both_phases(numbers):
+    X, y, s = numbers
+    pruner = still(binary(cls=Shrinks, train_split=None)).fit(X, y, sensitive_features=s)
+    module = pruner.dense_estimator_.module_
+    with torch.no_grad():
+        logits, weight = module(torch.from_numpy(X))[:, 0], torch.from_numpy(X[:, 0]).exp()
+        expected = BCE(logits, torch.from_numpy(y).float(), weight=weight).item()
+        expected += sum(w.abs().sum().item() for w in module.parameters())
+    assert pruner.history_[0, "train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_sees_the_weights_of_the_step(numbers):
+    X, y, s = numbers
+    nets = [binary(cls=cls).fit(X, y.astype(np.float32)) for cls in (Sees, Sees)]
+    nets[1].__class__ = Shrinks
+    sizes = []
+    for net in nets:
+        pruner = quick(FrozenEstimator(net), sparsity=0.0, max_epochs=30, lr=0.02)
+        network = pruner.fit(X, y, sensitive_features=s).network_
+        sizes.append(sum(weight.abs().sum().item() for weight in network.parameters()))
+    assert sizes[1] < sizes[0] / 2
+
+
+def cross_entropy():
+    return BCE
+
+
+def test_a_criterion_may_be_a_function(numbers, monkeypatch):
+    X, y, s = numbers
+    expected = quick(binary()).fit(X, y, sensitive_features=s).decision_function(X)
+    net = binary(criterion=cross_entropy, callbacks__valid_acc=None)
+    pruner = quick(net).fit(X, y, sensitive_features=s)
+    np.testing.assert_allclose(pruner.decision_function(X), expected, atol=1e-5)
+    monkeypatch.setattr("fairprune_sk.fitting.dense.train", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="skorch cannot initialize: .*missing 2 required"):
+        quick(binary(criterion=BCE)).fit(X, y, sensitive_features=s)
+
+
+class Criteria(NeuralNetClassifier):
+    """A net of two criteria, neither under skorch's name, for a module of probabilities."""
+
+    def initialize_criterion(self):
+        self.first_, self.second_ = nn.CrossEntropyLoss(), nn.NLLLoss()
+        return self
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return self.first_(y_pred, y_true) + self.second_(y_pred.log(), y_true)
+
+
+class LogLoss(nn.Module):
+    """A criterion on probabilities that skorch does not know."""
+
+    def forward(self, probabilities, y):
+        return nn.functional.nll_loss(probabilities.log(), y)
+
+
+def halved(logits):
+    return (logits / 2).softmax(-1)
+
+
+def shifted(logits):
+    return logits + torch.tensor([9.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        softmax(cls=Criteria),
+        softmax(criterion=LogLoss),
+        softmax(criterion=LogLoss, predict_nonlinearity=lambda p: p),
+        softmax(predict_nonlinearity=None, **LOGITS),  # no softmax of a softmax
+        two_logits(predict_nonlinearity=lambda z: z.softmax(-1)),
+        binary(predict_nonlinearity=lambda z: torch.stack([-z, z], dim=-1).sigmoid()),
+    ],
+    ids=["criteria", "a loss of probabilities", "identity", "None", "softmax", "sigmoid"],
+)
+def test_probabilities_are_what_the_nonlinearity_says(numbers, net):
+    X, y, s = numbers
+    pruner = still(net).fit(X, y, sensitive_features=s)
+    expected = pruner.dense_estimator_.predict_proba(X)
+    np.testing.assert_allclose(pruner.predict_proba(X), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("nonlinearity", [halved, shifted])
+def test_a_nonlinearity_of_other_probabilities_is_refused(numbers, no_training, nonlinearity):
+    X, y, s = numbers
+    net = two_logits(predict_nonlinearity=nonlinearity)
+    with pytest.raises(ValueError, match=f"predict_nonlinearity={nonlinearity.__name__}, which"):
+        quick(net).fit(X, y, sensitive_features=s)
+
+
+class Thousandth(Dataset):
+    def transform(self, X, y):
+        return super().transform(X / np.float32(1000.0), y)
+
+
+class Untouched(Dataset):
+    def transform(self, X, y):
+        return super().transform(X.copy(), y)
+
+
+class Noisy(torch.utils.data.DataLoader):
+    def __iter__(self):
+        return ((X + torch.randn_like(X), y) for X, y in super().__iter__())
+
+
+def flipped(rows):
+    X, y = torch.utils.data.default_collate(rows)
+    return X, 0.9 * y
+
+
+class OwnDataset(NeuralNetBinaryClassifier):
+    def get_dataset(self, X, y=None):
+        return super().get_dataset(2 * X, y)
+
+
+def halves(dataset, y):
+    return Thousandth(dataset.X, dataset.y), dataset
+
+
+CHANGED = {
+    "dataset": binary(dataset=Thousandth),
+    "iterator_train": binary(iterator_train=Noisy),
+    "iterator_valid": binary(iterator_valid=Noisy),
+    "iterator_train__collate_fn": binary(iterator_train__collate_fn=flipped),
+    "get_dataset": binary(cls=OwnDataset),
+    "train_split": binary(train_split=halves),
+}
+
+
+@pytest.mark.parametrize(("name", "net"), CHANGED.items(), ids=CHANGED)
+def test_what_changes_rows_on_their_way_is_refused_by_name(numbers, no_training, name, net):
+    X, y, s = numbers
+    with pytest.raises(ValueError, match=rf"whose .*{name}.* changes the rows"):
+        quick(net).fit(X, y, sensitive_features=s)
+
+
+def test_how_a_frozen_net_read_rows_for_training_does_not_matter(numbers):
+    X, y, s = numbers
+    for name, net in CHANGED.items():
+        frozen = FrozenEstimator(clone(net).set_params(max_epochs=1).fit(X, y.astype(np.float32)))
+        if "train" in name:
+            quick(frozen, max_epochs=1).fit(X, y, sensitive_features=s)
+        else:
+            with pytest.raises(ValueError, match=f"{name}.* changes the rows"):
+                quick(frozen).fit(X, y, sensitive_features=s)
+
+
+def unweighted(rows):
+    return tuple(torch.tensor(np.array(column)) for column in zip(*rows, strict=True))
+
+
+def test_weights_need_a_collate_fn_that_hands_them_on(numbers, no_training):
+    X, y, s = numbers
+    net = two_logits(iterator_train__collate_fn=unweighted)
+    with pytest.raises(pytest.fail.Exception, match="reached the training"):
+        quick(net).fit(X, y, sensitive_features=s)
+    with pytest.raises(ValueError, match="iterator_train__collate_fn changes the rows of X or y"):
+        quick(net).fit(X, y, sensitive_features=s, sample_weight=1.0 + y)
+
+
+@pytest.mark.parametrize("how", ["dataset", "sampler", "dict"])
+def test_what_leaves_rows_as_they_are_trains(numbers, inputs, how):
+    X, y, s = inputs if how == "dict" else numbers
+    options = {"dataset": Untouched}
+    if how == "sampler":
+        sampler = torch.utils.data.WeightedRandomSampler(np.ones(240), 240)
+        options = {"iterator_train__sampler": sampler}
+    if how == "dict":
+        options = {"module": Mixed}
+    pruner = quick(binary(**options)).fit(X, y, sensitive_features=s)
+    assert pruner.sparsity_ >= 0.5
+
+
+def test_one_criterion_weighs_rows(numbers, no_training):
+    X, y, s = numbers
+    with pytest.raises(ValueError, match=r"criteria \['first', 'second'\], but only one"):
+        quick(softmax(cls=Criteria)).fit(X, y, sensitive_features=s, sample_weight=1.0 + y)
+
+
+class Two(NeuralNetBinaryClassifier):
+    def initialize_module(self):
+        super().initialize_module()
+        self.other_ = Mlp()
+        return self
+
+
+def test_one_network_is_pruned_not_several(numbers, no_training):
+    X, y, s = numbers
+    with pytest.raises(ValueError, match=r"modules \['other'\] beside its module"):
+        quick(binary(cls=Two)).fit(X, y, sensitive_features=s)
+
+
+class Standardised(Mlp):
+    """What a net's infer might do, where it belongs."""
+
+    def forward(self, X):
+        return super().forward((X - 500.0) / 100.0)
+
+
+def test_a_network_that_standardises_its_inputs_is_the_same_in_every_form(numbers, tmp_path):
+    X, y, s = numbers
+    X = 500 + 100 * X
+    pruner = still(binary(Standardised, max_epochs=30)).fit(X, y, sensitive_features=s)
+    expected = pruner.dense_estimator_.predict(X)
+    assert (expected == y).mean() > 0.7
+    np.testing.assert_array_equal(pruner.predict(X), expected)
+    pruner.save(tmp_path / "pruner.safetensors")
+    again = load(tmp_path / "pruner.safetensors", modules=binary(Standardised))
+    np.testing.assert_array_equal(again.predict(X), expected)
+    np.testing.assert_array_equal(again.predict_dense(X), expected)
 
 
 # ---------------------------------------------------------------------------- parameters, search

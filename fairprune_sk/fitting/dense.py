@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -19,17 +19,18 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.callbacks import Callback, LRScheduler
 from skorch.history import History
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairprune_sk._version import __version__
 from fairprune_sk.exceptions import DivergedError
-from fairprune_sk.fitting.outputs import class_logits, gives_probabilities, logits
+from fairprune_sk.fitting.outputs import class_logits, device_of, gives_probabilities, logits
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Task
 from fairprune_sk.fitting.training import BinaryNet, MulticlassNet, not_finite, train, weighing
-from fairprune_sk.fitting.user_networks import n_outputs
+from fairprune_sk.fitting.user_networks import labels_for, n_outputs
 from fairprune_sk.networks.batch import Batch, fingerprint, log_loss, streams, take, writable
-from fairprune_sk.networks.calls import main_output, plain
+from fairprune_sk.networks.calls import forward, main_output, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +135,7 @@ def fit_dense(
     if isinstance(network, NeuralNet):
         if getattr(network, "initialized_", False):
             return network
-        y = rows.y.numpy()
-        labels = y.astype(np.float32 if isinstance(network, NeuralNetBinaryClassifier) else y.dtype)
+        labels = labels_for(network, rows.y.numpy())
         weight = None if rows.weight is None else rows.weight.numpy()
         return train(network, writable(rows.X), labels, sample_weight=weight, callback=callback)
     n = len(rows)
@@ -236,33 +236,48 @@ def _fit_dense(
     return net, [torch.get_rng_state(), *on_device]
 
 
-def objective_loss(
-    net: NeuralNet, probabilities: bool, device: torch.device
-) -> Callable[[Any, Batch], Tensor]:
-    """Loss of the pruning phase: that of the net whose module is pruned.
+class Objective(nn.Module):
+    """A network and the loss of the net that it is from, called together with other tensors.
+
+    So the loss sees the weights at hand as well where it asks the net for its module.
 
     Parameters
     ----------
     net : NeuralNet
         Trained.
+    module : nn.Module
+        The network of the pruning phase, on its device.
     probabilities : bool
-        Whether its module gives probabilities.
-    device : torch.device
-
-    Returns
-    -------
-    callable
-        From the module's output (all of several) and the batch to the mean loss.
+        Whether it gives probabilities.
     """
+
+    def __init__(self, net: NeuralNet, module: nn.Module, probabilities: bool):
+        super().__init__()
+        self.module, self.probabilities = module, probabilities
+        self.loss = _loss(net, module, probabilities)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits by class, shape (n, n_columns), and the mean loss."""
+        output = forward(self.module, batch.X)
+        return class_logits(output, self.probabilities), self.loss(output, batch)
+
+    def evaluate(self, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the same with these parameters and buffers in the place of the module's."""
+        named = {f"module.{name}": tensor for name, tensor in tensors.items()}
+        return functional_call(self, named, (batch,))
+
+
+def _loss(net: NeuralNet, module: nn.Module, probabilities: bool) -> Callable[[Any, Batch], Tensor]:
+    """Loss of a trained net, from its module's output (all of several) and the batch."""
     if isinstance(net, (BinaryNet, MulticlassNet)):
         return lambda output, batch: log_loss(class_logits(output, probabilities), batch)
-    # A net of its own, with the criterion on the device, and a batch for what `get_loss` may
+    # A net of its own, with its criteria on the device, and a batch for what `get_loss` may
     # record: the user's net stays as it is.
+    device = device_of(module)
     own = object.__new__(type(net))
-    own.__dict__.update(net.__dict__)
-    own.__dict__["criterion_"] = copy.deepcopy(plain(net.criterion_)).to(device)
-    own.__dict__["device"] = device
-    own.__dict__["history_"] = History()
+    own.__dict__.update(net.__dict__, module_=module, device=device, history_=History())
+    for name in net._criteria:
+        own.__dict__[f"{name}_"] = copy.deepcopy(plain(getattr(net, f"{name}_"))).to(device)
     own.history.new_epoch()
     own.history.new_batch()
     own = weighing(own)
@@ -275,6 +290,6 @@ def objective_loss(
             output = (flat, *output[1:]) if isinstance(output, tuple) else flat
             y = y.to(flat.dtype)
         own.batch_weight = batch.weight
-        return own.get_loss(output, y, training=True)
+        return own.get_loss(output, y, X=batch.X, training=True)
 
     return loss

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from skorch import NeuralNet
+from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import Tensor, nn
 
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
@@ -22,9 +22,6 @@ FEWEST_ROWS = 32
 def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
     """Whether the outputs of a trained net's module are probabilities, not logits.
 
-    skorch feeds NLLLoss with probabilities and takes their logarithm itself. A net that does
-    otherwise gives log-probabilities, some of them negative, and those are logits.
-
     Parameters
     ----------
     net : NeuralNet
@@ -35,16 +32,75 @@ def gives_probabilities(net: NeuralNet, table: ResidentTable) -> bool:
     -------
     bool
     """
-    criterion = plain(net.criterion_)
-    if isinstance(criterion, nn.BCELoss):
-        return True
-    if not isinstance(criterion, nn.NLLLoss):
-        return False
     module = twin(net.module_)
     X = table.take(slice(0, FEWEST_ROWS)).X
     with torch.no_grad():
         output = main_output(forward(module, on_device(X, device_of(module))))
-    return bool((output >= 0).all())
+    return reads_probabilities(net, output)
+
+
+def reads_probabilities(net: NeuralNet, output: Tensor) -> bool:
+    """Whether a net takes outputs of its module for probabilities, not for logits.
+
+    Its ``predict_nonlinearity`` says so, where that gives probabilities; otherwise its criterion.
+    skorch feeds NLLLoss with probabilities and takes their logarithm itself. A net that does
+    otherwise gives log-probabilities, some of them negative, and those are logits.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialized.
+    output : Tensor of shape (n,), (n, 1) or (n, n_classes)
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        If what the net would predict are other probabilities or labels than either reading gives.
+    """
+    criterion = criterion_of(net)
+    by_criterion = isinstance(criterion, nn.BCELoss) or (
+        isinstance(criterion, nn.NLLLoss) and bool((output >= 0).all())
+    )
+    own = {reading: _by_class(output, reading) for reading in (by_criterion, not by_criterion)}
+    seen = output.reshape(-1) if isinstance(net, NeuralNetBinaryClassifier) else output
+    predicted = torch.as_tensor(net._get_predict_nonlinearity()(seen))
+    if predicted.shape != own[by_criterion].shape:
+        return by_criterion  # nothing by class: skorch's own predict does not work with it
+    total = predicted.sum(1)
+    if (predicted >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
+        readings = [r for r, p in own.items() if torch.allclose(p, predicted, atol=1e-4)]
+    else:
+        largest = own[by_criterion].gather(1, predicted.argmax(1, keepdim=True))[:, 0]
+        same = torch.allclose(largest, own[by_criterion].amax(1), atol=1e-5, equal_nan=True)
+        readings = [by_criterion] if same else []
+    if not readings:
+        nonlinearity = net.predict_nonlinearity
+        name = getattr(nonlinearity, "__name__", nonlinearity)
+        raise ValueError(
+            f"Got a skorch {type(net).__name__} with predict_nonlinearity={name}, which gives "
+            "other probabilities than the softmax or sigmoid of the module's outputs, or these "
+            "themselves, but the network is pruned by those: leave it out, or let the module's "
+            "forward do it. CalibratedClassifierCV calibrates what was pruned."
+        )
+    return readings[0]
+
+
+def criterion_of(net: NeuralNet) -> Any:
+    """Return the criterion of an initialized net, the first of several, whatever its name."""
+    first, *_ = net._criteria or ["criterion"]  # skorch lists those that are modules
+    return plain(getattr(net, f"{first}_"))
+
+
+def _by_class(output: Tensor, probabilities: bool) -> Tensor:
+    """Probabilities that outputs of a module are read as, shape (n, n_classes)."""
+    logits = class_logits(output, probabilities)
+    if logits.shape[1] == 1:
+        return torch.cat([-logits, logits], dim=1).sigmoid()
+    return logits.softmax(1)
 
 
 def class_logits(output: Any, probabilities: bool) -> Tensor:

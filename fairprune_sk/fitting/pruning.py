@@ -19,14 +19,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outcome, margins
 from fairprune_sk.fairness.parity import Parity
-from fairprune_sk.fitting.dense import Dense, objective_loss
-from fairprune_sk.fitting.outputs import class_logits
+from fairprune_sk.fitting.dense import Dense, Objective
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Settings, Task
 from fairprune_sk.fitting.training import DeferredLosses, train
 from fairprune_sk.masks.compaction import reached_sparsity
 from fairprune_sk.networks.batch import Batch, over_processes
-from fairprune_sk.networks.calls import forward
 from fairprune_sk.solvers import Problem, Solver, SolverState
 from fairprune_sk.solvers.base import copied
 
@@ -423,16 +421,10 @@ def pruning_net(
         # the network, and the multipliers overshoot.
         memory = 1.0 - 1.0 / min(n_batches, 20)
         fairness = settings.solver.fairness_term(parity, memory, float(settings.fairness_weight))
-    loss = objective_loss(dense.net, dense.probabilities, settings.device)
-
-    def evaluate(tensors: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        output = forward(module, batch.X, tensors)
-        return class_logits(output, dense.probabilities), loss(output, batch)
-
     trained_here = task.start is None and isinstance(task.network, nn.Module)
     problem = Problem(
         module,
-        evaluate,
+        Objective(dense.net, module, dense.probabilities).evaluate,
         fairness,
         task.layout,
         float(settings.sparsity),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.fairness.parity import Parity
-from fairprune_sk.fitting.user_networks import check_estimator, module_of
+from fairprune_sk.fitting.user_networks import check_estimator, check_rows, module_of
 from fairprune_sk.masks.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
 from fairprune_sk.networks.batch import Batch, fingerprint, on_device, over_processes, take
 from fairprune_sk.networks.default import TabularNetwork
@@ -281,6 +281,8 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
         )
     else:
         network = check_estimator(estimator, X, given.classes, weight)
+        if isinstance(network, NeuralNet):
+            check_rows(network, X, given.y, weight)
         module = module_of(network)
     layout = layout_of(settings, module, take(X, FEW))
     constraint = None if given.parity is None else given.parity.requirement.constraint

@@ -18,8 +18,9 @@ from skorch.dataset import Dataset
 from torch import Tensor, nn
 
 from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.fitting.outputs import criterion_of
 from fairprune_sk.networks.batch import log_loss
-from fairprune_sk.networks.calls import main_output, plain
+from fairprune_sk.networks.calls import main_output
 
 # Held by the thread that draws from them; again by one that fits within a fit.
 _GENERATORS = threading.RLock()
@@ -156,7 +157,7 @@ class _Weighing(NeuralNet):
     def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> Tensor:
         if self.batch_weight is None:
             return super().get_loss(y_pred, y_true, *args, **kwargs)
-        criterion: Any = plain(self.criterion_)
+        criterion = criterion_of(self)
         reduction, criterion.reduction = criterion.reduction, "none"
         try:
             losses = super().get_loss(y_pred, y_true, *args, **kwargs)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.dataset import Dataset, unpack_data
+from skorch.utils import to_numpy
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from fairprune_sk.fitting.outputs import device_of
-from fairprune_sk.networks.batch import n_rows, on_device, take
+from fairprune_sk.fitting.outputs import FEWEST_ROWS, criterion_of, device_of, reads_probabilities
+from fairprune_sk.fitting.training import WeightedDataset, seeded
+from fairprune_sk.networks.batch import n_rows, on_device, streams, take
 from fairprune_sk.networks.calls import evaluating, forward, main_output, plain
 
 
@@ -51,6 +57,8 @@ def check_estimator(
     if isinstance(network, NeuralNet):
         _check_net(network, classes, sample_weight)
     _check_output(network, X, len(classes))
+    if isinstance(network, NeuralNet):
+        _check_nonlinearity(network, X)
     return network
 
 
@@ -62,7 +70,14 @@ def module_of(network: nn.Module | NeuralNet) -> nn.Module:
 
 
 def _initialized(net: NeuralNet) -> NeuralNet:
-    return net if getattr(net, "initialized_", False) else clone(net).initialize()
+    if getattr(net, "initialized_", False):
+        return net
+    try:
+        return clone(net).initialize()
+    except TypeError as error:  # such as a criterion that is called with nothing
+        raise ValueError(
+            f"Got a skorch {type(net).__name__} that skorch cannot initialize: {error}."
+        ) from error
 
 
 def _check_frozen(net: Any, classes: np.ndarray) -> NeuralNet:
@@ -129,7 +144,7 @@ def _check_output(network: nn.Module | NeuralNet, X: Any, n_classes: int) -> Non
 
 
 def _needs_each_class(net: NeuralNet) -> bool:
-    return isinstance(plain(_initialized(net).criterion_), (nn.NLLLoss, nn.CrossEntropyLoss))
+    return isinstance(criterion_of(_initialized(net)), (nn.NLLLoss, nn.CrossEntropyLoss))
 
 
 def n_outputs(module: nn.Module, X: Any) -> int:
@@ -138,11 +153,11 @@ def n_outputs(module: nn.Module, X: Any) -> int:
     return 1 if output.ndim == 1 else output.shape[1]
 
 
-def _try(module: nn.Module, X: Any) -> Any:
-    """Output of a module in evaluation mode for the first two rows."""
+def _try(module: nn.Module, X: Any, n: int = 2) -> Any:
+    """Output of a module in evaluation mode for the first rows."""
     try:
         with evaluating(module):
-            few = on_device(take(X, slice(0, 2)), device_of(module))
+            few = on_device(take(X, slice(0, n)), device_of(module))
             return main_output(forward(module, few))
     except Exception as error:
         inputs = f"inputs {list(X)}" if isinstance(X, Mapping) else f"X of shape {X.shape}"
@@ -170,10 +185,149 @@ def _check_net(net: NeuralNet, classes: np.ndarray, sample_weight: Any) -> None:
                 "0.5: that is the decision whose fairness is held. Wrap FairPruner in "
                 "scikit-learn's FixedThresholdClassifier to decide otherwise."
             )
-    criterion = plain(_initialized(net).criterion_)
+    _check_methods(net)
+    initialized = _initialized(net)
+    others = [name for name in initialized._modules if name != "module"]
+    if others:
+        raise ValueError(
+            f"Got a skorch {type(net).__name__} with modules {others} beside its module, but one "
+            "network can be pruned: make them layers of the module, or of the criterion."
+        )
+    criterion = criterion_of(initialized)
     if sample_weight is not None and not hasattr(criterion, "reduction"):
         raise ValueError(
             f"Got sample_weight or class_weight with a skorch net whose criterion "
             f"{type(criterion).__name__} has no `reduction`, but weights need the loss of each "
             "row: use one of torch's criteria, or leave the weights out."
         )
+    if sample_weight is not None and len(initialized._criteria) > 1:
+        raise ValueError(
+            f"Got sample_weight or class_weight with a skorch net of criteria "
+            f"{initialized._criteria}, but only one can weigh rows: leave the weights out."
+        )
+
+
+# Methods that stand between the module and the loss or the prediction. The pruned network is a
+# module that stands alone, in files and exports too: what a net does around it would be lost.
+_AROUND_THE_MODULE = (
+    *("infer", "train_step", "train_step_single", "evaluation_step"),
+    *("forward_iter", "predict_proba", "predict"),
+)
+# Methods that may do something to the table while a net is trained.
+_OF_TRAINING = ("fit", "partial_fit", "fit_loop", "run_single_epoch")
+
+
+def _own(net: NeuralNet, methods: tuple[str, ...]) -> list[str]:
+    """Which of these methods a net has from its user, not from skorch or this package."""
+
+    def package(method: str) -> str:
+        owner = next(c for c in type(net).__mro__ if method in vars(c))
+        return owner.__module__.partition(".")[0]
+
+    known = ("skorch", "fairprune_sk")
+    return [name for name in methods if name in vars(net) or package(name) not in known]
+
+
+def _check_methods(net: NeuralNet) -> None:
+    """Refuse a net that does more to a batch than its module and its loss do."""
+    name, trained = type(net).__name__, getattr(net, "initialized_", False)
+    if own := _own(net, _AROUND_THE_MODULE):
+        raise ValueError(
+            f"Got a skorch {name} with {', '.join(own)} of its own, but expected skorch's: pruning "
+            "and the pruned network call the module itself. Let the module's forward do what "
+            "belongs to the network, and get_loss what belongs to the loss."
+        )
+    if (own := _own(net, _OF_TRAINING)) and not trained:
+        raise ValueError(
+            f"Got a skorch {name} with {', '.join(own)} of its own, but expected skorch's: it is "
+            "trained here without them. Fit it first and pass it inside FrozenEstimator."
+        )
+
+
+def _check_nonlinearity(net: NeuralNet, X: Any) -> None:
+    """Refuse a net whose probabilities are not those of its module's outputs."""
+    with seeded(0, torch.device("cpu")):
+        net = _initialized(net)
+        reads_probabilities(net, _try(plain(net.module_), X, FEWEST_ROWS))
+
+
+def labels_for(net: NeuralNet, y: np.ndarray) -> np.ndarray:
+    """Class codes in the type that a net of this class takes."""
+    return y.astype(np.float32 if isinstance(net, NeuralNetBinaryClassifier) else y.dtype)
+
+
+def check_rows(
+    net: NeuralNet, X: Any, y: np.ndarray, weight: np.ndarray | None, n_tried: int = 8
+) -> None:
+    """Refuse, before training, a net whose dataset or iterators change the rows that they read.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Checked; how it reads rows for training does not matter where it is trained already.
+    X : ndarray of shape (n, ...), or dict of them
+    y : ndarray of shape (n,)
+        Class codes.
+    weight : ndarray of shape (n,) or None
+    n_tried : int
+        So many rows are handed out over and over, in a table of n rows, and looked for in the
+        first batch: samplers and splits see a table of the size that they were made for.
+
+    Raises
+    ------
+    ValueError
+        With the names of what stands between the table and the network.
+    """
+    few = take(X, slice(0, n_tried))
+    few = few.read() if streams(few) else few
+    table, labels = take(X, np.arange(len(y)) % n_rows(few)), labels_for(net, y)
+    with seeded(0, torch.device("cpu")):
+        trained, net = getattr(net, "initialized_", False), _initialized(net)
+        if not trained:
+            data = table
+            if weight is not None:
+                data = WeightedDataset(net.get_dataset(table, labels), weight)
+            dataset, _ = net.get_split_datasets(data, labels)
+            for X, y in _first(net.get_iterator(dataset, training=True)):
+                pair = isinstance(y, (tuple, list))  # labels and weights
+                known = np.isin(to_numpy(y[0] if pair else y), labels).all()
+                if not (known and pair == (weight is not None) and _are_among(X, few)):
+                    raise _changed_rows(net, "iterator_train", "train_split")
+        for X, _ in _first(net.get_iterator(net.get_dataset(table), training=False)):
+            if not _are_among(X, few):
+                raise _changed_rows(net, "iterator_valid")
+
+
+def _first(iterator: Any) -> list[tuple[Any, Any]]:
+    """Hand out the first batch, as X and y, or nothing where there is none."""
+    return [unpack_data(batch) for batch in itertools.islice(iterator, 1)]
+
+
+def _are_among(rows: Any, few: Any) -> bool:
+    """Whether the first rows of a batch are each one of a few, with equal values."""
+    seen, known = (X if isinstance(X, Mapping) else {"X": X} for X in (rows, few))
+    if seen.keys() != known.keys():
+        return False
+    found = np.array(True)
+    for name, value in known.items():
+        some = to_numpy(seen[name])[: n_rows(few)]
+        if some.shape[1:] != value.shape[1:]:
+            return False
+        same = np.isclose(some[:, None], value[None], rtol=0.0, atol=0.0, equal_nan=True)
+        found = found & same.reshape(len(some), len(value), -1).all(2)
+    return bool(found.any(1).all())
+
+
+def _changed_rows(net: NeuralNet, *settings: str) -> ValueError:
+    """Name what a net's user put between the table and a batch."""
+    default = (Dataset, DataLoader)
+    own = _own(net, ("get_dataset", "get_split_datasets", "get_iterator")) + [
+        name
+        for name, value in vars(net).items()
+        if name.startswith(("dataset", *settings)) and value not in default
+    ]
+    return ValueError(
+        f"Got a skorch {type(net).__name__} whose {', '.join(own)} changes the rows of X or y, but "
+        "the pruning phase and predictions read X as it is: do that in the module's forward, or "
+        "before fit."
+    )

@@ -131,7 +131,7 @@ def writable(X: Any) -> Any:
     """
     if isinstance(X, Mapping):
         return {name: writable(value) for name, value in X.items()}
-    return X if X.flags.writeable else X.copy()
+    return X if streams(X) or X.flags.writeable else X.copy()
 
 
 def log_loss(logits: Tensor, batch: Batch) -> Tensor:
