@@ -77,7 +77,8 @@ class FairPruner(
         module class is called with ``n_features`` and ``n_outputs`` where its signature has
         them. A skorch ``NeuralNetClassifier`` or ``NeuralNetBinaryClassifier`` is cloned and
         trained with its own settings; inside ``sklearn.frozen.FrozenEstimator`` its fitted
-        weights are pruned as they are. The object itself is never changed.
+        weights are pruned as they are. The object itself is never changed. A net that does
+        something around its module, such as with an ``infer`` of its own, is refused.
     sparsity : float in [0, 1), default=0.9
         Fraction of the weights (all weight matrices, embeddings and the output layer included,
         but no biases and normalisation parameters) to remove.

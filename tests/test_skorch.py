@@ -1246,6 +1246,25 @@ def test_one_criterion_weighs_rows(numbers, no_training):
         quick(softmax(cls=Criteria)).fit(X, y, sensitive_features=s, sample_weight=1.0 + y)
 
 
+@pytest.mark.parametrize("option", [{"warm_start": True}, {"classes": [5, 7]}, {"verbose": 1}])
+def test_what_has_no_effect_on_results(numbers, option):
+    X, y, s = numbers
+    one, other = (quick(two_logits(max_epochs=1, **o), max_epochs=1) for o in ({}, option))
+    expected = one.fit(X, y, sensitive_features=s).decision_function(X)
+    pruner = other.fit(X, y, sensitive_features=s)
+    np.testing.assert_array_equal(pruner.decision_function(X), expected)
+
+
+def test_a_net_trimmed_for_prediction_is_refused(numbers, no_training):
+    X, y, s = numbers
+    net = binary(max_epochs=1).fit(X, y.astype(np.float32))
+    net.trim_for_prediction()
+    with pytest.raises(ValueError, match="cannot initialize: .* trimmed for prediction"):
+        quick(net).fit(X, y, sensitive_features=s)
+    with pytest.raises(ValueError, match="never trained, or trimmed for prediction"):
+        quick(FrozenEstimator(net)).fit(X, y, sensitive_features=s)
+
+
 class Two(NeuralNetBinaryClassifier):
     def initialize_module(self):
         super().initialize_module()

@@ -14,6 +14,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.dataset import Dataset, unpack_data
+from skorch.exceptions import SkorchException
 from skorch.utils import to_numpy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -74,9 +75,9 @@ def _initialized(net: NeuralNet) -> NeuralNet:
         return net
     try:
         return clone(net).initialize()
-    except TypeError as error:  # such as a criterion that is called with nothing
+    except (TypeError, SkorchException) as error:  # such as a criterion that needs arguments
         raise ValueError(
-            f"Got a skorch {type(net).__name__} that skorch cannot initialize: {error}."
+            f"Got a skorch {type(net).__name__} that skorch cannot initialize: {error}"
         ) from error
 
 
@@ -88,8 +89,8 @@ def _check_frozen(net: Any, classes: np.ndarray) -> NeuralNet:
         )
     if not getattr(net, "initialized_", False) or not len(net.history):
         raise ValueError(
-            "Got a frozen net that was never trained (its history is empty): fit it first, or "
-            "pass it without FrozenEstimator to have it trained here."
+            "Got a frozen net that was never trained, or trimmed for prediction (its history is "
+            "empty): fit it first, or pass it without FrozenEstimator to have it trained here."
         )
     # The net may have been trained on the labels themselves, or on their codes.
     if not (
