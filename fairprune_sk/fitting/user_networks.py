@@ -257,9 +257,7 @@ def labels_for(net: NeuralNet, y: np.ndarray) -> np.ndarray:
     return y.astype(np.float32 if isinstance(net, NeuralNetBinaryClassifier) else y.dtype)
 
 
-def check_rows(
-    net: NeuralNet, X: Any, y: np.ndarray, weight: np.ndarray | None, n_tried: int = 8
-) -> None:
+def check_rows(net: NeuralNet, X: Any, y: np.ndarray, weight: np.ndarray | None) -> None:
     """Refuse, before training, a net whose dataset or iterators change the rows that they read.
 
     Parameters
@@ -267,35 +265,34 @@ def check_rows(
     net : NeuralNet
         Checked; how it reads rows for training does not matter where it is trained already.
     X : ndarray of shape (n, ...), or dict of them
+        Rows of the first batches are looked for in it.
     y : ndarray of shape (n,)
         Class codes.
     weight : ndarray of shape (n,) or None
-    n_tried : int
-        So many rows are handed out over and over, in a table of n rows, and looked for in the
-        first batch: samplers and splits see a table of the size that they were made for.
 
     Raises
     ------
     ValueError
         With the names of what stands between the table and the network.
     """
-    few = take(X, slice(0, n_tried))
-    few = few.read() if streams(few) else few
-    table, labels = take(X, np.arange(len(y)) % n_rows(few)), labels_for(net, y)
+    labels, known_rows = labels_for(net, y), X
+    if streams(X):  # a few images over and over, so that no others need be decoded
+        X = take(X, np.arange(len(y)) % 8)
+        known_rows = X[:8].read()
     with seeded(0, torch.device("cpu")):
         trained, net = getattr(net, "initialized_", False), _initialized(net)
         if not trained:
-            data = table
+            data = X
             if weight is not None:
-                data = WeightedDataset(net.get_dataset(table, labels), weight)
+                data = WeightedDataset(net.get_dataset(X, labels), weight)
             dataset, _ = net.get_split_datasets(data, labels)
-            for X, y in _first(net.get_iterator(dataset, training=True)):
-                pair = isinstance(y, (tuple, list))  # labels and weights
-                known = np.isin(to_numpy(y[0] if pair else y), labels).all()
-                if not (known and pair == (weight is not None) and _are_among(X, few)):
+            for rows, seen in _first(net.get_iterator(dataset, training=True)):
+                pair = isinstance(seen, (tuple, list))  # labels and weights
+                known = np.isin(to_numpy(seen[0] if pair else seen), labels).all()
+                if not (known and pair == (weight is not None) and _are_among(rows, known_rows)):
                     raise _changed_rows(net, "iterator_train", "train_split")
-        for X, _ in _first(net.get_iterator(net.get_dataset(table), training=False)):
-            if not _are_among(X, few):
+        for rows, _ in _first(net.get_iterator(net.get_dataset(X), training=False)):
+            if not _are_among(rows, known_rows):
                 raise _changed_rows(net, "iterator_valid")
 
 
@@ -304,19 +301,33 @@ def _first(iterator: Any) -> list[tuple[Any, Any]]:
     return [unpack_data(batch) for batch in itertools.islice(iterator, 1)]
 
 
-def _are_among(rows: Any, few: Any) -> bool:
-    """Whether the first rows of a batch are each one of a few, with equal values."""
-    seen, known = (X if isinstance(X, Mapping) else {"X": X} for X in (rows, few))
-    if seen.keys() != known.keys():
+def _are_among(rows: Any, X: Any, n_tried: int = 8) -> bool:
+    """Whether the first rows of a batch are each one of a table, with equal values."""
+    seen, table = (part if isinstance(part, Mapping) else {"X": part} for part in (rows, X))
+    if seen.keys() != table.keys():
         return False
-    found = np.array(True)
-    for name, value in known.items():
-        some = to_numpy(seen[name])[: n_rows(few)]
-        if some.shape[1:] != value.shape[1:]:
-            return False
-        same = np.isclose(some[:, None], value[None], rtol=0.0, atol=0.0, equal_nan=True)
-        found = found & same.reshape(len(some), len(value), -1).all(2)
-    return bool(found.any(1).all())
+    few = {name: to_numpy(value)[:n_tried] for name, value in seen.items()}
+    if any(few[name].shape[1:] != value.shape[1:] for name, value in table.items()):
+        return False
+    return all(_is_among(take(few, i), table) for i in range(n_rows(few)))
+
+
+def _is_among(row: dict[str, np.ndarray], table: Mapping[str, np.ndarray]) -> bool:
+    """Whether a table has a row: sought by one value of it first, since tables may be large."""
+    found = np.arange(n_rows(table))
+    for name, column in table.items():
+        middle = tuple(size // 2 for size in column.shape[1:])
+        found = found[_equal(column[(found, *middle)], row[name][middle])]
+    step = max(1, 1_000_000 // sum(value.size for value in row.values()))
+    for some in (found[start : start + step] for start in range(0, len(found), step)):
+        equal = [_equal(column[some], row[name]) for name, column in table.items()]
+        if np.all([part.reshape(len(some), -1).all(1) for part in equal], axis=0).any():
+            return True
+    return False
+
+
+def _equal(values: np.ndarray, value: np.ndarray) -> np.ndarray:
+    return (values == value) | ((values != values) & (value != value))
 
 
 def _changed_rows(net: NeuralNet, *settings: str) -> ValueError:
