@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fitting.outputs import criterion_of
 from fairprune_sk.networks.batch import log_loss
-from fairprune_sk.networks.calls import main_output
+from fairprune_sk.networks.calls import main_output, plain
 
 # Held by the thread that draws from them; again by one that fits within a fit.
 _GENERATORS = threading.RLock()
