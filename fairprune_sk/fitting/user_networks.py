@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from fairprune_sk.fitting.outputs import FEWEST_ROWS, criterion_of, device_of, reads_probabilities
 from fairprune_sk.fitting.training import WeightedDataset, seeded
-from fairprune_sk.networks.batch import n_rows, on_device, streams, take
+from fairprune_sk.networks.batch import n_rows, on_device, streams, take, writable
 from fairprune_sk.networks.calls import evaluating, forward, main_output, plain
 
 
@@ -275,7 +275,8 @@ def check_rows(net: NeuralNet, X: Any, y: np.ndarray, weight: np.ndarray | None)
     ValueError
         With the names of what stands between the table and the network.
     """
-    labels, known_rows = labels_for(net, y), X
+    labels, X = labels_for(net, y), writable(X)
+    known_rows = X
     if streams(X):  # a few images over and over, so that no others need be decoded
         X = take(X, np.arange(len(y)) % 8)
         known_rows = X[:8].read()
