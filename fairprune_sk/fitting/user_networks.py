@@ -333,11 +333,10 @@ def _equal(values: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 def _changed_rows(net: NeuralNet, *settings: str) -> ValueError:
     """Name what a net's user put between the table and a batch."""
-    default = (Dataset, DataLoader)
     own = _own(net, ("get_dataset", "get_split_datasets", "get_iterator")) + [
         name
         for name, value in vars(net).items()
-        if name.startswith(("dataset", *settings)) and value not in default
+        if name.startswith(("dataset", *settings)) and not (value is Dataset or value is DataLoader)
     ]
     return ValueError(
         f"Got a skorch {type(net).__name__} whose {', '.join(own)} changes the rows of X or y, but "
