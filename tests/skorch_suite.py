@@ -23,6 +23,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 
 from fairprune_sk import FairPruner
+from fairprune_sk.exceptions import DivergedError
 
 fits: list[tuple] = []
 outcomes: dict[str, tuple[str, str]] = {}
@@ -69,6 +70,8 @@ def outcome(net, X, y, fit_params):
                 proba = net.predict_proba(X)
                 if np.allclose(proba.sum(1), 1.0, atol=1e-3):
                     same &= np.allclose(kept.predict_proba(X), proba, atol=1e-4)
+    except DivergedError as error:
+        return "refused", str(error)
     except ValueError as error:
         return ("refused" if str(error).startswith("Got") else "failed"), str(error)
     except Exception as error:
