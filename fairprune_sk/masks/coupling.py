@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from fairprune_sk.masks.tracing import coupled_groups, operation
+from fairprune_sk.masks.tracing import coupled_groups, operations
 from fairprune_sk.masks.trial import tried
 from fairprune_sk.masks.units import READS, WRITES, Slice, Units, is_depthwise
 from fairprune_sk.networks.calls import evaluating, forward, watching
@@ -53,6 +53,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
     """
     names = {child: name for name, child in module.named_modules()}
     alone = {p: n for n, p in _embeddings(module).items() if n not in names.values()}
+    owned = {parameter: name for name, parameter in module.named_parameters()}
     heads = {name: layer for name, layer in module.named_modules() if _has_heads(layer)}
     # What attention does to channels is known here, and guessed at by a trace.
     inner = {(f"{name}.{part}", WRITES) for name in heads for part in "qkv"}
@@ -64,7 +65,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
     once = _used_once(module, X)
     for group in groups:
         root = (names[group[0].dep.target.module], WRITES)
-        passed[root[0]] = list(dict.fromkeys(filter(None, map(_called, group))))
+        passed[root[0]] = operations(group)
         if root in inner:
             continue
         for item in group:
@@ -77,7 +78,7 @@ def find_units(module: nn.Module, X: Any) -> Units:
                 side = (names[layer], _side(layer, item.dep.handler))
             else:  # an operation, without channels of its own
                 if isinstance(layer, nn.Parameter):
-                    why = "a parameter of no layer is joined to it along another axis than its last"
+                    why = f"parameter {owned[layer]!r} is joined to it along an axis before its last"
                     stays |= {(*root, int(r)): why for r in item.root_idxs}
                 continue
             if side in inner:
@@ -106,11 +107,6 @@ def _why_not(layer: Any, name: str, once: set[nn.Module]) -> str:
     return ""
 
 
-def _called(item: Any) -> str:
-    node = item.dep.target
-    return operation(node) if node.outputs else "output"
-
-
 def _uncut(
     module: nn.Module,
     units: Units,
@@ -136,7 +132,7 @@ def _uncut(
         tried_unit = int(number[channel[:2]][channel[2]]) if channel[:2] in number else -1
         between = passed.get(name, [])
         if channel not in joined:
-            uncut[name] = "its output reaches no output of the network through layers"
+            uncut[name] = "a forward pass does not call it as a layer"
         elif why := why_root.get(joined[channel]):
             uncut[name] = why
         elif tried_unit >= 0:
@@ -144,7 +140,7 @@ def _uncut(
             if between:
                 uncut[name] += f"; its channels pass {', '.join(between)}"
         elif "output" not in between:
-            uncut[name] = f"its channels are lost on the way through {', '.join(between)}"
+            uncut[name] = f"its channels are lost in {', '.join(between)}"
     return uncut
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,11 @@ import torch_pruning as tp
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch_pruning.dependency.index_mapping import _ConcatIndexMapping, _SplitIndexMapping
+from torch_pruning.dependency.index_mapping import (
+    _ConcatIndexMapping,
+    _FlattenIndexMapping,
+    _SplitIndexMapping,
+)
 from torch_pruning.ops import OPTYPE
 
 from fairprune_sk.networks.calls import watching
@@ -74,14 +79,29 @@ def coupled_groups(module: nn.Module, X: Any) -> list[Any]:
         module.train(training)
 
 
-def operation(node: Any) -> str:
-    """Return the name of an operation that moves numbers, such as ``"split_with_sizes"``.
+def operations(group: Any) -> list[str]:
+    """Name the operations that move the channels of a group, such as ``"split_with_sizes"``.
 
-    Empty for layers, and where every number stays in its place.
+    Only those where they are lost, if there is one; ``"output"`` where they leave the network.
     """
-    if node.type not in _PASSING or node.called in _INSIDE_LINEAR:
-        return ""
-    return node.called
+    nodes = [item.dep.target for item in group]
+    lost = [f"{node.called}{_before(node)}" for node in nodes if node.ends]
+    if lost:
+        return list(dict.fromkeys(lost))
+    moving = [node for node in nodes if node.type in _PASSING and node.called]
+    names = [node.called for node in moving if node.called not in _INSIDE_LINEAR]
+    names += ["output" for node in nodes if node.type == OPTYPE.OUTPUT or not node.outputs]
+    return list(dict.fromkeys(names))
+
+
+def _before(node: Any) -> str:
+    """Name the layer that an operation comes before."""
+    ahead = [node]
+    for reader in ahead:
+        if reader.type not in _PASSING:
+            return f" before layer {reader._name!r}"
+        ahead += [reader for reader in reader.outputs if reader not in ahead]
+    return ""
 
 
 def _named(grad_fn: Any) -> str:
@@ -95,14 +115,33 @@ class _Graph(tp.DependencyGraph):
     def _build_dependency(self, module2node: dict[Any, Any]) -> None:
         super()._build_dependency(module2node)
         stand_ins = {}
-        for node in module2node.values():
+        nodes = list(module2node.values())
+        for node in nodes:
+            node.ends = False
             shapes = [_shapes(maker.grad_fn)[0] for maker in node.inputs]
             node.called = "" if _shapes(node.grad_fn)[0] in shapes else _named(node.grad_fn)
-            if node.type in _MAPPED and (axis := _read_axis(node)) is not None:
-                stand_ins[node] = _MAPPED[node.type](node, axis)
+        for node in nodes:
+            if _channel_axis(node) is None and _read_axis(node) is not None:
+                _end_at(node)
+        for kind, mapped in _MAPPED.items():
+            for node in nodes:
+                if node.type != kind:
+                    continue
+                if (axis := _read_axis(node)) is not None:
+                    stand_ins[node] = mapped(node, axis)
+                elif kind == OPTYPE.RESHAPE:  # no guess
+                    stand_ins[node] = SimpleNamespace(_saved_self_sizes=())
         # Only now, since the ways from node to node are found by what they were called with.
         for node, stand_in in stand_ins.items():
             node.grad_fn = stand_in
+
+
+def _end_at(node: Any) -> None:
+    """Follow no channels behind an operation that mixes them with other numbers, such as a view."""
+    node.ends = True
+    node.dependencies.clear()
+    for reader in node.outputs:
+        reader.dependencies[:] = [dep for dep in reader.dependencies if dep.target is not node]
 
 
 def _read_axis(node: Any) -> int | None:
@@ -112,6 +151,12 @@ def _read_axis(node: Any) -> int | None:
 
 def _channel_axis(node: Any) -> int | None:
     """Axis of the channels in what an operation puts out; None where it cannot be told."""
+    if not hasattr(node, "channel_axis"):  # once, since many ways lead to an early one
+        node.channel_axis = _found_axis(node)
+    return node.channel_axis
+
+
+def _found_axis(node: Any) -> int | None:
     layer, shape = node.module, _shapes(node.grad_fn)[0]
     if isinstance(layer, _ConvNd | _NormBase | nn.GroupNorm):
         return 1
@@ -131,12 +176,24 @@ def _channel_axis(node: Any) -> int | None:
         }
         swapped[second] = first
         return swapped.get(axis, axis)
-    before = getattr(made, "_saved_self_sym_sizes", None)
-    if before is None or len(before) == len(shape) and node.type != OPTYPE.RESHAPE:
-        return axis if axis < len(shape) else None
-    # The channels are where as many numbers come before them as did.
+    if node.type == OPTYPE.RESHAPE:
+        return _axis_behind(made._saved_self_sym_sizes, shape, axis)
+    if name in ("select", "unbind"):
+        return axis - (_axis(made._saved_dim, len(shape) + 1) < axis)
+    if name in ("mean", "sum", "amax") and len(made._saved_self_sym_sizes) > len(shape):
+        return axis - sum(_axis(d, len(made._saved_self_sym_sizes)) < axis for d in made._saved_dim)
+    return axis if axis < len(shape) else None
+
+
+def _axis_behind(before: Sequence[int], after: Sequence[int], axis: int) -> int | None:
+    """Axis that the channels are on after a reshape: as many numbers come before them as did."""
     ahead = math.prod(before[:axis])
-    return next((a for a in range(len(shape)) if math.prod(shape[:a]) == ahead), None)
+    places = [a for a in range(len(after)) if math.prod(after[:a]) == ahead]
+    alike = [a for a in places if after[a] == before[axis]]
+    behind = (alike or places[-1:] or [None])[0]
+    if behind is not None and after[behind] < before[axis] and len(before) > 2:
+        return None  # into heads, whose channels go as the operations behind it want
+    return behind
 
 
 def _shapes(grad_fn: Any) -> list[tuple[int, ...]]:
@@ -211,11 +268,33 @@ def _map_slice(node: Any, axis: int) -> SimpleNamespace:
     )
 
 
-_MAPPED = {OPTYPE.SPLIT: _map_split, OPTYPE.CONCAT: _map_concatenation, OPTYPE.SLICE: _map_slice}
+def _map_reshape(node: Any, axis: int) -> SimpleNamespace:
+    """Lead a channel to the features that it is flattened to, and such features to a channel."""
+    before, after = node.grad_fn._saved_self_sym_sizes, _shapes(node.grad_fn)[0]
+    behind = _axis_behind(before, after, axis)
+    if behind is not None and before[axis] != after[behind]:
+        few, many = sorted((before[axis], after[behind]))
+        stride, flattens = many // few, before[axis] < after[behind]
+        for maker in node.inputs:
+            for dep in maker.dependencies:
+                if dep.target is node:
+                    dep.index_mapping[1] = _FlattenIndexMapping(stride, reverse=not flattens)
+            for dep in node.dependencies:
+                if dep.target is maker:  # before the mapping of a split, if there is one
+                    first = _FlattenIndexMapping(stride, reverse=flattens)
+                    dep.index_mapping = [first, dep.index_mapping[0]]
+    return SimpleNamespace(_saved_self_sizes=())
+
+
+_MAPPED = {
+    OPTYPE.SPLIT: _map_split,
+    OPTYPE.CONCAT: _map_concatenation,
+    OPTYPE.SLICE: _map_slice,
+    OPTYPE.RESHAPE: _map_reshape,
+}
 _INSIDE_LINEAR = {"addmm", "mm", "t", "reshape_alias", "unsafe_view"}
 _PASSING = {
     OPTYPE.ELEMENTWISE,
-    OPTYPE.RESHAPE,
     OPTYPE.EXPAND,
     OPTYPE.UNBIND,
     OPTYPE.OUTPUT,

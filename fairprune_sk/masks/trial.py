@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from fairprune_sk.masks.units import Units, cut
 from fairprune_sk.networks.calls import forward, watching
 
-_TORCH = str(Path(torch.__file__).parent)
+_NOT_OF_USERS = tuple(f"{path.parent}/" for path in (Path(torch.__file__), Path(__file__).parent))
 
 
 def alike(expected: Any, output: Any) -> bool:
@@ -92,16 +92,12 @@ def _failure(network: nn.Module, units: Units, kept: Tensor, X: Any, expected: A
         with watching(names, lambda layer, args: entered.append(names[layer])):
             output = forward(network, X)
     except (RuntimeError, ValueError, IndexError) as error:
-        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not frame.filename.startswith(_NOT_OF_USERS)]
         place = f" at `{own[-1].line}`" if own else ""
         layer = f" after layer {entered[-1]!r}" if entered else ""
         return f"without half of its channels forward stops{layer}{place}"
     return "" if alike(expected, output) else "what is cut and what is masked differ"
-
-
-def _is_users(filename: str) -> bool:
-    own = str(Path(__file__).parent.parent)
-    return not filename.startswith((_TORCH, own))
 
 
 def _stirred(network: nn.Module) -> nn.Module:
