@@ -180,7 +180,8 @@ def of_torch_pruning(folder: Path) -> Iterator[tuple[str, Callable[[], nn.Module
             raise SystemExit(f"Got --torch-pruning={folder}, but expected a folder with {file}.py.")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        yield file, lambda c=getattr(module, name), a=arguments: c(*a), shape
+        build = getattr(module, name)
+        yield file, lambda c=build, a=arguments: c(*a), shape
 
 
 def main() -> None:

@@ -14,13 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from fairprune_sk.masks.tracing import coupled_groups, operations
+from fairprune_sk.masks.tracing import Item, coupled_groups, operations
 from fairprune_sk.masks.trial import tried
 from fairprune_sk.masks.units import READS, WRITES, Slice, Units, is_depthwise
 from fairprune_sk.networks.calls import evaluating, forward, watching
@@ -64,21 +63,21 @@ def find_units(module: nn.Module, X: Any) -> Units:
     groups = coupled_groups(module, X)  # says what is wrong with a forward that fails
     once = _used_once(module, X)
     for group in groups:
-        root = (names[group[0].dep.target.module], WRITES)
+        root = (names[group[0].node.module], WRITES)
         passed[root[0]] = operations(group)
         if root in inner:
             continue
         for item in group:
-            layer = item.dep.target.module
+            layer = item.node.module
             if getattr(layer, "split_sizes", None):
                 _join_parts(joined, root, layer.split_sizes, item)
-            if layer in alone and item.dep.target.pruning_dim == layer.ndim - 1:
+            if layer in alone and item.node.pruning_dim == layer.ndim - 1:
                 side = (alone[layer], WRITES)
             elif layer in names:
-                side = (names[layer], _side(layer, item.dep.handler))
+                side = (names[layer], _side(layer, item.handler))
             else:  # an operation, without channels of its own
                 if isinstance(layer, nn.Parameter):
-                    why = f"parameter {owned[layer]!r} is joined to it along an axis before its last"
+                    why = f"parameter {owned[layer]!r} has its channels on an axis before its last"
                     stays |= {(*root, int(r)): why for r in item.root_idxs}
                 continue
             if side in inner:
@@ -257,7 +256,7 @@ def _join_embeddings(joined: DisjointSet, module: nn.Module, X: Any) -> None:
                     _join(joined, (name, WRITES, j), (reader, READS, channel))
 
 
-def _join_parts(joined: DisjointSet, root: tuple[str, str], sizes: list[int], item: Any) -> None:
+def _join_parts(joined: DisjointSet, root: tuple[str, str], sizes: list[int], item: Item) -> None:
     """Join the channels at one place in all parts of a split: parts stay of one size."""
     if len(set(sizes)) == 1:
         for channel, r in zip(item.idxs, item.root_idxs, strict=True):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import torch_pruning as tp
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch_pruning._helpers import _HybridIndex
 from torch_pruning.dependency.index_mapping import (
     _ConcatIndexMapping,
     _FlattenIndexMapping,
@@ -33,7 +35,26 @@ from fairprune_sk.networks.calls import watching
 _NO_AXIS = 0
 
 
-def coupled_groups(module: nn.Module, X: Any) -> list[Any]:
+@dataclass
+class Item:
+    """One side of a node, with those of its channels that hang together with a root's.
+
+    Attributes
+    ----------
+    node : torch_pruning.dependency.Node
+    handler : callable
+        What would prune these channels.
+    idxs, root_idxs : list of int
+        Pairs: a channel, and one of the root that it hangs together with.
+    """
+
+    node: Any
+    handler: Callable[..., Any]
+    idxs: list[int]
+    root_idxs: list[int]
+
+
+def coupled_groups(module: nn.Module, X: Any) -> list[list[Item]]:
     """Coupled channels of each convolution and linear layer, from Torch-Pruning.
 
     Parameters
@@ -44,7 +65,8 @@ def coupled_groups(module: nn.Module, X: Any) -> list[Any]:
 
     Returns
     -------
-    list of torch_pruning.dependency.Group
+    list of list of Item
+        The first of each group is its root.
 
     Raises
     ------
@@ -66,7 +88,7 @@ def coupled_groups(module: nn.Module, X: Any) -> list[Any]:
         ):
             warnings.simplefilter("ignore")
             graph = _Graph().build_dependency(module, example_inputs=X, verbose=False)
-            return list(graph.get_all_groups(root_module_types=(_ConvNd, nn.Linear)))
+            return list(graph.groups())
     except Exception as error:
         layer = f"layer {entered[-1]!r}" if entered else "its first layer"
         raise ValueError(
@@ -79,12 +101,12 @@ def coupled_groups(module: nn.Module, X: Any) -> list[Any]:
         module.train(training)
 
 
-def operations(group: Any) -> list[str]:
+def operations(group: list[Item]) -> list[str]:
     """Name the operations that move the channels of a group, such as ``"split_with_sizes"``.
 
     Only those where they are lost, if there is one; ``"output"`` where they leave the network.
     """
-    nodes = [item.dep.target for item in group]
+    nodes = [item.node for item in group]
     lost = [f"{node.called}{_before(node)}" for node in nodes if node.ends]
     if lost:
         return list(dict.fromkeys(lost))
@@ -134,6 +156,49 @@ class _Graph(tp.DependencyGraph):
         # Only now, since the ways from node to node are found by what they were called with.
         for node, stand_in in stand_ins.items():
             node.grad_fn = stand_in
+
+    def groups(self) -> Iterator[list[Item]]:
+        """Walk from each convolution and linear layer that no other has reached in full.
+
+        ``get_all_groups`` keeps one root for each channel that it comes to again, and may walk
+        round and round where channels are split up and put together.
+        """
+        reached: dict[nn.Module, set[int]] = {}
+        for layer in self.module2node:
+            if not isinstance(layer, _ConvNd | nn.Linear):
+                continue
+            channels = range(self.get_out_channels(layer))
+            if reached.get(layer, set()).issuperset(channels):
+                continue
+            group = self._walk(layer, channels)
+            for item in group:
+                if self.is_out_channel_pruning_fn(item.handler):
+                    reached.setdefault(item.node.module, set()).update(item.idxs)
+            yield group
+
+    def _walk(self, layer: nn.Module, channels: Iterable[int]) -> list[Item]:
+        root, pruner = self.module2node[layer], self.get_pruner_of_module(layer)
+        pairs = {_HybridIndex(idx=i, root_idx=i): None for i in channels}
+        seen = {(root, pruner.prune_out_channels): pairs}
+        ahead = [(root, pruner.prune_out_channels, list(pairs))]
+        while ahead:
+            node, handler, found = ahead.pop()
+            for dep in node.dependencies:
+                if not dep.is_triggered_by(handler):
+                    continue
+                there = found
+                for mapping in filter(None, dep.index_mapping):
+                    there = mapping(there)
+                known = seen.setdefault((dep.target, dep.handler), {})
+                new = {pair: None for pair in there if pair not in known}
+                if new:
+                    known |= new
+                    ahead.append((dep.target, dep.handler, list(new)))
+        return [
+            Item(node, handler, [p.idx for p in pairs], [p.root_idx for p in pairs])
+            for (node, handler), pairs in seen.items()
+            if pairs
+        ]
 
 
 def _end_at(node: Any) -> None:
@@ -190,10 +255,11 @@ def _axis_behind(before: Sequence[int], after: Sequence[int], axis: int) -> int 
     ahead = math.prod(before[:axis])
     places = [a for a in range(len(after)) if math.prod(after[:a]) == ahead]
     alike = [a for a in places if after[a] == before[axis]]
-    behind = (alike or places[-1:] or [None])[0]
-    if behind is not None and after[behind] < before[axis] and len(before) > 2:
-        return None  # into heads, whose channels go as the operations behind it want
-    return behind
+    if not places:
+        return None
+    behind = alike[0] if alike else places[-1]
+    # Into heads, whose channels go as the operations behind it want?
+    return None if after[behind] < before[axis] and len(before) > 2 else behind
 
 
 def _shapes(grad_fn: Any) -> list[tuple[int, ...]]:
