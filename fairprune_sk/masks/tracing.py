@@ -107,7 +107,7 @@ def operations(group: list[Item]) -> list[str]:
     Only those where they are lost, if there is one; ``"output"`` where they leave the network.
     """
     nodes = [item.node for item in group]
-    lost = [f"{node.called}{_before(node)}" for node in nodes if node.ends]
+    lost = [node.called.replace("unsafe_", "") + _before(node) for node in nodes if node.ends]
     if lost:
         return list(dict.fromkeys(lost))
     moving = [node for node in nodes if node.type in _PASSING and node.called]
