@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from networks import burnt
 from torch import nn
 from torch.nn import functional as F
 
+from fairprune_sk import FairPruner, load
 from fairprune_sk.masks.compaction import shrink
 from fairprune_sk.masks.coupling import find_units
 from fairprune_sk.masks.granularity import Neuron, prunable_parameters
@@ -103,7 +105,7 @@ def embedded_codes(m, X):
 
 
 def split_columns(m, X):  # of an image, not of its channels
-    left, right = F.relu(m["a"](X)).split([3, 5], -1)
+    left, right = F.relu(m["a"](X)).split([3, 5], 3)
     return m["out"](pooled(m["b"](left)) + pooled(m["c"](right)))
 
 
@@ -316,7 +318,11 @@ def test_units_that_a_trial_finds_wrong_stay():
 )
 def test_every_channel_is_in_a_unit(name):
     module, X = build(name)
-    assert find_units(module, X).uncut == {}
+    units = find_units(module, X)
+    whole = {s.layer for s in units.slices if s.side == "out" and (s.unit >= 0).all()}
+    layers = {n for n, m in module.named_modules() if hasattr(m, "weight")}
+    assert {n.removeprefix("layers.") for n in layers - whole} == {"out"}
+    assert units.uncut == {}
 
 
 def scaled(m, X):
@@ -485,3 +491,47 @@ def test_frozen_parameters_stay_frozen_when_cut():
     small = shrink(copy.deepcopy(module), X)
     assert small.layers["b"].in_features < 12
     assert not small.layers["b"].weight.requires_grad and small.layers["a"].weight.requires_grad
+
+
+class Versioned(nn.Module):
+    """A token for each column, a class token; an older stem if a state has no version.
+
+    So MNASNet of torchvision reads the states of its older networks.
+    """
+
+    _version = 2
+
+    def __init__(self, d=8):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, d))
+        self.stem = nn.Linear(1, d)
+        self.hidden = nn.Linear(d, 16)
+        self.output = nn.Linear(16, 1)
+
+    def forward(self, X):
+        X = torch.cat([self.token.expand(len(X), -1, -1), self.stem(X.unsqueeze(2))], 1)
+        first, others = torch.relu(X).split([1, X.shape[1] - 1], 1)
+        return self.output(torch.relu(self.hidden(first[:, 0] + others.mean(1))))
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get("version", None) is None:
+            self.stem = nn.Linear(1, 3)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+def test_a_network_of_tokens_that_asks_for_the_version_of_a_state(tmp_path):
+    X, y = torch.rand(40, 4), torch.arange(40) % 2
+    settings = {"sparsity": 0.5, "granularity": "neuron", "constraint": None, "max_epochs": 2}
+    pruner = FairPruner(Versioned, random_state=0, **settings).fit(X.numpy(), y.numpy())
+    compact = pruner.network_
+    assert compact.token.shape[-1] == compact.stem.out_features == compact.hidden.in_features < 8
+    with torch.no_grad():
+        masked = pruner._fitted.masked_network()(X)
+        torch.testing.assert_close(compact(X), masked, atol=1e-5, rtol=1e-5)
+    pruner.save(tmp_path / "a")
+    copies = [copy.deepcopy(pruner), pickle.loads(pickle.dumps(pruner))]
+    expected = pruner.predict_proba(X.numpy())
+    for again in (*copies, load(tmp_path / "a", modules=Versioned)):
+        assert (again.predict_proba(X.numpy()) == expected).all()
+        assert again.network_.token.shape == compact.token.shape
