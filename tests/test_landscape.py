@@ -22,6 +22,17 @@ class Mlp(nn.Module):
         return self.layers(X)
 
 
+class Versioned(Mlp):
+    """Loads a state without a version as one of an older network, as MNASNet of torchvision."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get("version", None) is None:
+            self.layers[0] = nn.Linear(5, 7)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
@@ -93,3 +104,10 @@ def test_networks_of_different_shapes_are_refused(data, pair):
     other = fit(data, estimator=Mlp(width=8))
     with pytest.raises(ValueError, match="different shapes"):
         along_the_line(pair[0], other, X, y, sensitive_features=s)
+
+
+def test_networks_that_ask_for_the_version_of_a_state(data):
+    X, y, s = data
+    pruner = fit(data, Versioned, max_epochs=1)
+    curve = along_the_line(pruner, pruner, X, y, sensitive_features=s, n_points=2)
+    assert curve.accuracy.tolist() == [accuracy_score(y, pruner.predict(X))] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from networks import burnt
 from torch import nn
 from torch.nn import functional as F
 
+from fairprune_sk import FairPruner, load
 from fairprune_sk.masks.compaction import shrink
 from fairprune_sk.masks.coupling import find_units
-from fairprune_sk.masks.granularity import prunable_parameters
+from fairprune_sk.masks.granularity import Neuron, prunable_parameters
 from fairprune_sk.masks.units import cut
 from fairprune_sk.networks.default import TabularNetwork
 from fairprune_sk.networks.transformer import TabularTransformer
@@ -102,7 +104,57 @@ def embedded_codes(m, X):
     return m["out"](F.relu(m["a"](m["e"]((7 * X).long()).flatten(1))))
 
 
-IMAGE = (4, 3, 8, 8)
+def split_columns(m, X):  # of an image, not of its channels
+    left, right = F.relu(m["a"](X)).split([3, 5], 3)
+    return m["out"](pooled(m["b"](left)) + pooled(m["c"](right)))
+
+
+def split_tokens(m, X):
+    first, others = F.relu(m["a"](X)).split([1, 5], 1)
+    return m["out"](F.relu(m["b"](first)[:, 0] + m["c"](others).mean(1)))
+
+
+def gated(m, X):  # split along the last axis, where channels are behind linear layers
+    first, second = m["a"](X).chunk(2, -1)
+    return m["out"](m["b"](first * torch.sigmoid(second))[:, 0])
+
+
+def shuffled(m, X):
+    first, second = m["a"](X).chunk(2, 1)
+    X = torch.cat([first, m["c"](F.relu(m["b"](second)))], 1)
+    X = X.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)
+    first, second = X.chunk(2, 1)
+    return m["out"](pooled(torch.cat([first, m["d"](second)], 1)))
+
+
+def unflattened(m, X):
+    X = F.relu(m["a"](X)).view(len(X), m["t"].in_channels, 2, 2)
+    return m["out"](F.relu(m["t"](X)).flatten(1))
+
+
+def beside_the_input(m, X):  # what no layer has made has a place in a concatenation as well
+    return m["out"](F.relu(m["b"](torch.cat([X, F.relu(m["a"](X))], 1))))
+
+
+class ClassToken(nn.Module):
+    """Tokens, their positions and a token of their own, whose output predicts."""
+
+    def __init__(self, n_tokens=6, n_features=5, d=8):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, d))
+        self.positions = nn.Parameter(torch.randn(1, n_tokens + 1, d))
+        self.embed = nn.Linear(n_features, d)
+        self.a = nn.Linear(d, 12)
+        self.b = nn.Linear(12, d)
+        self.out = head(d)
+
+    def forward(self, X):
+        X = torch.cat([self.token.expand(len(X), -1, -1), self.embed(X)], 1) + self.positions
+        X = X + self.b(F.relu(self.a(X)))
+        return self.out(X[:, 0])
+
+
+IMAGE, TOKENS = (4, 3, 8, 8), (4, 6, 5)
 NETWORKS = {
     "linear": (lambda: Net(linear, a=nn.Linear(5, 12), b=nn.Linear(12, 9), out=head(9)), (4, 5)),
     "batch norm": (
@@ -126,6 +178,33 @@ NETWORKS = {
     "split": (
         lambda: Net(split, a=conv(3, 8), b=conv(4, 6), c=conv(4, 6), out=head(6)),
         IMAGE,
+    ),
+    "split columns": (
+        lambda: Net(split_columns, a=conv(3, 8), b=conv(8, 6), c=conv(8, 6), out=head(6)),
+        IMAGE,
+    ),
+    "split tokens": (
+        lambda: Net(
+            split_tokens, a=nn.Linear(5, 12), b=nn.Linear(12, 8), c=nn.Linear(12, 8), out=head(8)
+        ),
+        TOKENS,
+    ),
+    "gated": (
+        lambda: Net(gated, a=nn.Linear(5, 12), b=nn.Linear(6, 8), out=head(8)),
+        TOKENS,
+    ),
+    "class token": (ClassToken, TOKENS),
+    "shuffled": (
+        lambda: Net(shuffled, a=conv(3, 8), b=conv(4, 6), c=conv(6, 4), d=conv(4, 4), out=head(8)),
+        IMAGE,
+    ),
+    "unflattened": (
+        lambda: Net(unflattened, a=nn.Linear(5, 32), t=nn.ConvTranspose2d(8, 6, 2), out=head(54)),
+        (4, 5),
+    ),
+    "beside the input": (
+        lambda: Net(beside_the_input, a=nn.Linear(5, 12), b=nn.Linear(17, 8), out=head(8)),
+        (4, 5),
     ),
     "grouped": (lambda: Net(grouped, a=conv(3, 8), g=conv(8, 12, groups=2), out=head(12)), IMAGE),
     "flatten": (lambda: Net(flattened, a=conv(3, 4), b=nn.Linear(256, 7), out=head(7)), IMAGE),
@@ -230,6 +309,75 @@ def test_units_that_a_trial_finds_wrong_stay():
     units = find_units(module, torch.rand(IMAGE))
     assert "layers.a.weight" not in units.weights
     assert 0 in units.weights["layers.b.weight"]
+    assert list(units.uncut) == ["layers.a"] and "split_with_sizes" in units.uncut["layers.a"]
+    assert '`first, second = m["a"](X).split([4, 4], 1)`' in units.uncut["layers.a"]
+
+
+@pytest.mark.parametrize(
+    "name", ["split columns", "split tokens", "gated", "class token", "unflattened", "grouped"]
+)
+def test_every_channel_is_in_a_unit(name):
+    module, X = build(name)
+    units = find_units(module, X)
+    whole = {s.layer for s in units.slices if s.side == "out" and (s.unit >= 0).all()}
+    layers = {n for n, m in module.named_modules() if hasattr(m, "weight")}
+    assert {n.removeprefix("layers.") for n in layers - whole} == {"out"}
+    assert units.uncut == {}
+
+
+def scaled(m, X):
+    X = F.relu(m["a"](X))
+    return m["out"](X / (1.0 + X.sum(1, keepdim=True)))
+
+
+def test_what_a_last_layer_of_zeros_hides_is_tried():
+    module = Net(scaled, a=nn.Linear(5, 8), out=head(8)).eval()
+    nn.init.zeros_(module.layers["out"].weight)
+    units = find_units(module, torch.rand(4, 5))
+    assert not units.n_units and "differ" in units.uncut["layers.a"]
+
+
+def test_what_small_outputs_hide_is_tried():
+    module = Net(scaled, a=nn.Linear(5, 8), out=nn.Linear(8, 1, bias=False)).eval()
+    with torch.no_grad():
+        module.layers["out"].weight *= 1e-6
+    assert not find_units(module, torch.rand(4, 5)).n_units
+
+
+def test_a_second_output_keeps_its_channels():
+    def forward(m, X):
+        hidden = F.relu(m["a"](X))
+        return m["out"](hidden), hidden
+
+    module = Net(forward, a=nn.Linear(5, 8), out=head(8)).eval()
+    units = find_units(module, torch.rand(4, 5))
+    assert not units.n_units and "output" in units.uncut["layers.a"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "layers", "message"),
+    [
+        (
+            lambda m, X: m["out"](m["n"](m["a"](X))),
+            {"n": nn.LayerNorm(12)},
+            r"'layers.a': layer 'layers.n' \(LayerNorm\)",
+        ),
+        (
+            lambda m, X: m["out"](F.glu(m["a"](X))),
+            {"a": nn.Linear(5, 24)},
+            "'layers.a': without half of its channels forward stops .* its channels pass glu",
+        ),
+        (
+            lambda m, X: m["out"](m["a"](X).view(-1, 3, 4).transpose(1, 2).reshape(-1, 12)),
+            {},
+            "'layers.a': its channels are lost in view before layer 'layers.out'",
+        ),
+    ],
+)
+def test_a_network_without_units_says_what_is_in_the_way(forward, layers, message):
+    module = Net(forward, **{"a": nn.Linear(5, 12), "out": head(12)} | layers).eval()
+    with pytest.raises(ValueError, match=message):
+        Neuron().layout(module, torch.rand(4, 5))
 
 
 def test_finding_units_leaves_the_network_as_it_was():
@@ -343,3 +491,47 @@ def test_frozen_parameters_stay_frozen_when_cut():
     small = shrink(copy.deepcopy(module), X)
     assert small.layers["b"].in_features < 12
     assert not small.layers["b"].weight.requires_grad and small.layers["a"].weight.requires_grad
+
+
+class Versioned(nn.Module):
+    """A token for each column, a class token; an older stem if a state has no version.
+
+    So MNASNet of torchvision reads the states of its older networks.
+    """
+
+    _version = 2
+
+    def __init__(self, d=8):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, d))
+        self.stem = nn.Linear(1, d)
+        self.hidden = nn.Linear(d, 16)
+        self.output = nn.Linear(16, 1)
+
+    def forward(self, X):
+        X = torch.cat([self.token.expand(len(X), -1, -1), self.stem(X.unsqueeze(2))], 1)
+        first, others = torch.relu(X).split([1, X.shape[1] - 1], 1)
+        return self.output(torch.relu(self.hidden(first[:, 0] + others.mean(1))))
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get("version", None) is None:
+            self.stem = nn.Linear(1, 3)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+def test_a_network_of_tokens_that_asks_for_the_version_of_a_state(tmp_path):
+    X, y = torch.rand(40, 4), torch.arange(40) % 2
+    settings = {"sparsity": 0.5, "granularity": "neuron", "constraint": None, "max_epochs": 2}
+    pruner = FairPruner(Versioned, random_state=0, **settings).fit(X.numpy(), y.numpy())
+    compact = pruner.network_
+    assert compact.token.shape[-1] == compact.stem.out_features == compact.hidden.in_features < 8
+    with torch.no_grad():
+        masked = pruner._fitted.masked_network()(X)
+        torch.testing.assert_close(compact(X), masked, atol=1e-5, rtol=1e-5)
+    pruner.save(tmp_path / "a")
+    copies = [copy.deepcopy(pruner), pickle.loads(pickle.dumps(pruner))]
+    expected = pruner.predict_proba(X.numpy())
+    for again in (*copies, load(tmp_path / "a", modules=Versioned)):
+        assert (again.predict_proba(X.numpy()) == expected).all()
+        assert again.network_.token.shape == compact.token.shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from fairlearn.metrics import equalized_odds_difference
 from sklearn.metrics import accuracy_score, log_loss
 
 from fairprune_sk.fitting.outputs import logits
+from fairprune_sk.masks.compaction import with_tensors
 from fairprune_sk.pruner import FairPruner
 
 
@@ -69,12 +69,11 @@ def along_the_line(
     [0.0, 0.5, 1.0]
     """
     ends = [pruner._fitted.masked_network() for pruner in (first, second)]
-    # Copies: what state_dict gives changes with the network that is loaded below.
-    states = [copy.deepcopy(network.state_dict()) for network in ends]
+    states = [network.state_dict() for network in ends]
     shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in states]
     if shapes[0] != shapes[1]:
         raise ValueError("Got networks of different shapes, but expected two fits of one network.")
-    fitted, network = first._fitted, ends[0]
+    fitted = first._fitted
     table = fitted.table(first._checked(X))
     rows = []
     for position in np.linspace(0.0, 1.0, n_points):
@@ -86,7 +85,8 @@ def along_the_line(
             else value
             for name, value in states[0].items()
         }
-        network.load_state_dict(between)
+        # Written into the tensors: a dict has lost the version that loading a state may ask for.
+        network = with_tensors(ends[0], between, next(iter(between.values())).device)
         scores = logits(network, table, fitted.probabilities).numpy()[:, 0].astype(float)
         predicted = first.classes_[(scores > 0).astype(int)]
         rows.append(

@@ -8,21 +8,21 @@ twice. What comes out is tried, by a cut, before it is trusted.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from fairprune_sk.masks.units import READS, WRITES, Slice, Units, cut, is_depthwise
-from fairprune_sk.networks.calls import evaluating, forward, main_output, watching
+from fairprune_sk.masks.tracing import Item, coupled_groups, operations
+from fairprune_sk.masks.trial import tried
+from fairprune_sk.masks.units import READS, WRITES, Slice, Units, is_depthwise
+from fairprune_sk.networks.calls import evaluating, forward, watching
 
 # Layers whose output at one unit depends on all units that they read: without one of them, the
 # others change. Units that end in such a layer stay.
@@ -51,38 +51,96 @@ def find_units(module: nn.Module, X: Any) -> Units:
         If the network cannot be traced; the message names the layer that was reached.
     """
     names = {child: name for name, child in module.named_modules()}
+    alone = {p: n for n, p in _embeddings(module).items() if n not in names.values()}
+    owned = {parameter: name for name, parameter in module.named_parameters()}
     heads = {name: layer for name, layer in module.named_modules() if _has_heads(layer)}
     # What attention does to channels is known here, and guessed at by a trace.
     inner = {(f"{name}.{part}", WRITES) for name in heads for part in "qkv"}
     inner |= {(f"{name}.o", READS) for name in heads}
     joined = DisjointSet()  # of (layer, side, channel)
-    fixed: list[tuple[Any, ...]] = []
-    groups = _groups(module, X)  # says what is wrong with a forward that fails
+    stays: dict[tuple[Any, ...], str] = {}  # and why
+    passed: dict[str, list[str]] = {}
+    groups = coupled_groups(module, X)  # says what is wrong with a forward that fails
     once = _used_once(module, X)
     for group in groups:
-        root = (names[group[0].dep.target.module], WRITES)
+        root = (names[group[0].node.module], WRITES)
+        passed[root[0]] = operations(group)
+        if root in inner:
+            continue
         for item in group:
-            layer = item.dep.target.module
-            if isinstance(layer, tp.ops._SplitOp) and root not in inner:
+            layer = item.node.module
+            if getattr(layer, "split_sizes", None):
                 _join_parts(joined, root, layer.split_sizes, item)
-            if root not in inner and isinstance(layer, nn.Parameter):
-                fixed += [(*root, int(r)) for r in item.root_idxs]
-            if layer not in names:
-                continue  # an operation, without channels of its own
-            side = (names[layer], _side(layer, item.dep.handler))
-            if root in inner or side in inner:
+            if layer in alone and item.node.pruning_dim == layer.ndim - 1:
+                side = (alone[layer], WRITES)
+            elif layer in names:
+                side = (names[layer], _side(layer, item.handler))
+            else:  # an operation, without channels of its own
+                if isinstance(layer, nn.Parameter):
+                    why = f"parameter {owned[layer]!r} has its channels on an axis before its last"
+                    stays |= {(*root, int(r)): why for r in item.root_idxs}
+                continue
+            if side in inner:
                 continue
             for channel, r in zip(item.idxs, item.root_idxs, strict=True):
                 _join(joined, (*root, int(r)), (*side, int(channel)))
-                if isinstance(layer, _MIXING) or layer not in once:
-                    fixed.append((*side, int(channel)))
+                if why := _why_not(layer, side[0], once):
+                    stays[(*side, int(channel))] = why
     for name, layer in heads.items():
         _join_heads(joined, name, layer)
     _join_embeddings(joined, module, X)
     for name, child in module.named_modules():
         if isinstance(child, _ConvNd) and child.groups > 1 and not is_depthwise(child):
             _join_positions(joined, name, child)
-    return _tried(_numbered(joined, fixed, module), module, X)
+    wanted = _numbered(joined, stays, module)
+    units, failed = tried(wanted, module, X)
+    return replace(units, uncut=_uncut(module, units, joined, stays, wanted, failed, passed))
+
+
+def _why_not(layer: Any, name: str, once: set[nn.Module]) -> str:
+    """Why no channel of a layer may go; empty if nothing is in the way."""
+    if isinstance(layer, _MIXING):
+        return f"layer {name!r} ({type(layer).__name__}) makes each channel from all of them"
+    if isinstance(layer, nn.Module) and layer not in once:
+        return f"layer {name!r} is not called once with parameters of its own"
+    return ""
+
+
+def _uncut(
+    module: nn.Module,
+    units: Units,
+    joined: DisjointSet,
+    stays: dict[tuple[Any, ...], str],
+    wanted: Units,
+    failed: list[str],
+    passed: dict[str, list[str]],
+) -> dict[str, str]:
+    """Say of each layer with channels that stay why they do; outputs of the network stay."""
+    why_root = {joined[channel]: why for channel, why in stays.items() if channel in joined}
+    number = {(s.layer, s.side): s.unit for s in wanted.slices}
+    left = {s.layer: s.unit for s in units.slices if s.side == WRITES}
+    uncut = {}
+    for name, layer in module.named_modules():
+        if not isinstance(layer, nn.Linear | _ConvNd):
+            continue
+        n = _n_channels(layer, WRITES)
+        here = left.get(name, torch.full((n,), -1))
+        if (here >= 0).all():
+            continue
+        channel = (name, WRITES, int((here < 0).nonzero()[0]))
+        tried_unit = int(number[channel[:2]][channel[2]]) if channel[:2] in number else -1
+        between = passed.get(name, [])
+        if channel not in joined:
+            uncut[name] = "a forward pass does not call it as a layer"
+        elif why := why_root.get(joined[channel]):
+            uncut[name] = why
+        elif tried_unit >= 0:
+            uncut[name] = failed[int(wanted.layer_of_unit[tried_unit])]
+            if between:
+                uncut[name] += f"; its channels pass {', '.join(between)}"
+        elif "output" not in between:
+            uncut[name] = f"its channels are lost in {', '.join(between)}"
+    return uncut
 
 
 def _used_once(module: nn.Module, X: Any) -> set[nn.Module]:
@@ -107,36 +165,6 @@ def _join(joined: DisjointSet, a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
     joined.add(a)
     joined.add(b)
     joined.merge(a, b)
-
-
-def _groups(module: nn.Module, X: Any) -> list[Any]:
-    """Coupled channels of each layer, from Torch-Pruning."""
-    entered: list[str] = []
-    names = {child: name for name, child in module.named_modules() if name}
-    wanted = {name: p.requires_grad for name, p in module.named_parameters()}
-    training = module.training
-    module.eval()
-    try:
-        for parameter in module.parameters():
-            parameter.requires_grad_(True)  # the trace follows gradients
-        with (
-            warnings.catch_warnings(),
-            torch.enable_grad(),
-            watching(names, lambda child, args: entered.append(names[child])),
-        ):
-            warnings.simplefilter("ignore")
-            graph = tp.DependencyGraph().build_dependency(module, example_inputs=X, verbose=False)
-            return list(graph.get_all_groups(root_module_types=(_ConvNd, nn.Linear)))
-    except Exception as error:
-        layer = f"layer {entered[-1]!r}" if entered else "its first layer"
-        raise ValueError(
-            f"Got {type(module).__name__}, whose units cannot be found: tracing it stopped after "
-            f"{layer} ({type(error).__name__}: {error}). Use granularity='unstructured'."
-        ) from error
-    finally:
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(wanted[name])
-        module.train(training)
 
 
 def _side(layer: nn.Module, handler: Callable[..., Any]) -> str:
@@ -210,11 +238,16 @@ def _join_embeddings(joined: DisjointSet, module: nn.Module, X: Any) -> None:
             follows: dict[str, list[Tensor]] = {reader: [] for reader in before}
             for j in range(parameter.shape[-1]):
                 kept = parameter[..., j].clone()
-                parameter[..., j] += 1.0 + torch.rand_like(kept)
+                change = 1.0 + torch.rand_like(kept)
+                if not follows:
+                    continue  # drawn all the same, so that later random numbers stay
+                parameter[..., j] += change
                 after = inputs()
                 parameter[..., j] = kept
-                for reader, value in before.items():
-                    follows[reader].append((after[reader] != value).any(0))
+                for reader, rows in list(follows.items()):
+                    rows.append((after[reader] != before[reader]).any(0))
+                    if (sum(rows[:-1], torch.zeros_like(rows[-1])) & rows[-1]).any():
+                        del follows[reader]  # an input of it follows several dimensions
             for reader, rows in follows.items():
                 changed = torch.stack(rows)  # (dimension, input)
                 if not changed.any(1).all() or (changed.sum(0) > 1).any():
@@ -223,7 +256,7 @@ def _join_embeddings(joined: DisjointSet, module: nn.Module, X: Any) -> None:
                     _join(joined, (name, WRITES, j), (reader, READS, channel))
 
 
-def _join_parts(joined: DisjointSet, root: tuple[str, str], sizes: list[int], item: Any) -> None:
+def _join_parts(joined: DisjointSet, root: tuple[str, str], sizes: list[int], item: Item) -> None:
     """Join the channels at one place in all parts of a split: parts stay of one size."""
     if len(set(sizes)) == 1:
         for channel, r in zip(item.idxs, item.root_idxs, strict=True):
@@ -231,57 +264,7 @@ def _join_parts(joined: DisjointSet, root: tuple[str, str], sizes: list[int], it
             _join(joined, (*root, int(first)), (*root, int(r)))
 
 
-def _tried(units: Units, module: nn.Module, X: Any) -> Units:
-    """Leave out the units of those layers whose cut does not give what a mask gives.
-
-    A trace does not see everything, such as sizes that are written into ``forward``.
-    """
-    network = copy.deepcopy(module).eval()
-    parameters = {name: p for name, p in network.named_parameters() if p.ndim >= 2}
-    shapes = {name: p.shape for name, p in parameters.items()}
-    right = []
-    for layer in range(int(units.layer_of_unit.max()) + 1 if units.n_units else 0):
-        members = units.layer_of_unit == layer
-        kept = ~members
-        kept[members.nonzero().flatten()[::2]] = True
-        masks = units.masks(kept, shapes)
-        with torch.no_grad():
-            before = {name: parameters[name].clone() for name in masks}
-            for name, mask in masks.items():
-                parameters[name].mul_(mask)
-            expected = main_output(forward(network, X))
-            for name, values in before.items():
-                parameters[name].copy_(values)
-            with _restored(network):
-                try:
-                    cut(network, units, kept)
-                    output = main_output(forward(network, X))
-                    right.append(torch.allclose(expected, output, atol=1e-4, rtol=1e-3))
-                except (RuntimeError, ValueError, IndexError):
-                    right.append(False)
-    return units if all(right) else units.only(torch.tensor(right)[units.layer_of_unit.cpu()])
-
-
-@contextmanager
-def _restored(network: nn.Module) -> Iterator[None]:
-    """Let layers with parameters be afterwards what they were, if no tensor is written to.
-
-    A deep network has a hundred layers to try: to copy it for each takes seconds.
-    """
-    states = [
-        (layer, {key: v.copy() if isinstance(v, dict) else v for key, v in vars(layer).items()})
-        for layer in network.modules()
-        if layer._parameters
-    ]
-    try:
-        yield
-    finally:
-        for layer, state in states:
-            vars(layer).clear()
-            vars(layer).update(state)
-
-
-def _numbered(joined: DisjointSet, fixed: list[tuple[Any, ...]], module: nn.Module) -> Units:
+def _numbered(joined: DisjointSet, fixed: Iterable[tuple[Any, ...]], module: nn.Module) -> Units:
     """Give each set of channels that can be cut its number."""
     members: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for channel in joined:

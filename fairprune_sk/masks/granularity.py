@@ -370,9 +370,10 @@ class Neuron(Granularity):
         """Find the units and their coupling."""
         units = find_units(module, X)
         if not units.n_units:
+            reasons = "".join(f" Layer {name!r}: {why}." for name, why in units.uncut.items())
             raise ValueError(
-                f"Got {type(module).__name__} without a hidden unit that could be cut: use "
-                "granularity='unstructured'."
+                f"Got {type(module).__name__} without a hidden unit that could be cut.{reasons} "
+                "Use granularity='unstructured'."
             )
         return UnitLayout(units, _shapes(module), self.scope)
 

@@ -9,7 +9,7 @@ it, and all that is coupled with these through shortcuts, depthwise convolutions
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -53,11 +53,14 @@ class Units:
     weights : dict
         For each weight, by its name, the unit of each index along its axes:
         ``{name: {axis: Tensor}}``, with -1 for an index that belongs to no unit.
+    uncut : dict of str
+        Why outputs of a convolution or linear layer are no units, by the layer's name.
     """
 
     layer_of_unit: Tensor
     slices: tuple[Slice, ...]
     weights: dict[str, dict[int, Tensor]]
+    uncut: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_units(self) -> int:
@@ -70,7 +73,7 @@ class Units:
             name: {axis: unit.to(device) for axis, unit in axes.items()}
             for name, axes in self.weights.items()
         }
-        return Units(self.layer_of_unit.to(device), self.slices, weights)
+        return replace(self, layer_of_unit=self.layer_of_unit.to(device), weights=weights)
 
     def only(self, wanted: Tensor) -> Units:
         """Keep some of the units: a mask of shape (n_units,), on the CPU."""
