@@ -25,8 +25,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.export.archive import naming
 from fairprune_sk.export.onnx_graph import onnx_inputs
-from fairprune_sk.export.persistence import read_fitted, write_fitted
+from fairprune_sk.export.persistence import example_row, read_fitted, write_fitted
 from fairprune_sk.export.traced import to_onnx, to_torch_export
 from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.fairness.groups import check_order
@@ -149,9 +150,12 @@ class FairPruner(
     memory : str, joblib.Memory or None, default=None
         Where dense networks are kept, as in scikit-learn's pipelines: fits that share table,
         weights, network and random_state (an integer, or there is nothing to keep), such as those
-        of a search over sparsity and tolerance, train it once. Networks of skorch are not kept:
-        freeze those. Nor are, in a search over several processes, networks whose class is defined
-        in a notebook: put it in a module.
+        of a search over sparsity and tolerance, train it once. A network is another one once its
+        code is: its classes, and the functions, classes and globals that these name (not what is
+        imported within a function, or comes from outside Python). A file of the memory that was
+        damaged is not read: the network is trained anew. Networks of skorch are not kept: freeze
+        those. Nor are, in a search over several processes, networks whose class is defined in a
+        notebook: put it in a module.
     device : str, default="auto"
         Torch device of the pruning phase, and of the dense phase unless a skorch net with its
         own is given. "auto" is "cuda" where there is one, otherwise "cpu".
@@ -779,12 +783,17 @@ def load(path: Any, *, modules: Any = None) -> FairPruner:
     Raises
     ------
     ValueError
-        If the file is truncated, was changed, is foreign, or comes from a later version; or if
-        the module is not of the saved architecture.
+        If the file is truncated, was changed, is foreign, comes from a later version, or holds
+        what does not fit together; or if the module is not of the saved architecture. The message
+        names the file.
     """
     with seeded(0, torch.device("cpu")):  # networks are built with weights, which are drawn
         parameters, fitted, estimator = read_fitted(path, modules)
-    pruner = FairPruner(estimator, **parameters)
-    for name, value in fitted.attributes().items():
-        setattr(pruner, name, value)
+    with naming(path, "whose estimator cannot predict"):
+        pruner = FairPruner(estimator, **parameters)
+        for name, value in fitted.attributes().items():
+            setattr(pruner, name, value)
+        if (row := example_row(fitted)) is not None:
+            for predicted in (pruner.predict, pruner.predict_dense, pruner.transform):
+                predicted(row)
     return pruner
