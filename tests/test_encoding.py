@@ -159,3 +159,28 @@ def test_a_scale_changes_nothing(exponent):
     scaled = np.ldexp(values, exponent)
     encoded = [TableEncoder().fit(X, y).transform(X) for X in (values, scaled)]
     np.testing.assert_array_equal(*encoded)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda dates: dates.astype("category"),
+        lambda dates: dates.astype("datetime64[ns]"),
+        lambda dates: dates.dt.tz_localize("UTC"),
+    ],
+)
+def test_dates_are_days_in_any_form(change):
+    dates = pd.Series(pd.date_range("2020-01-01", periods=40, unit="s"))
+    y = np.arange(40) % 2
+    encoder = TableEncoder().fit(dates.to_frame(), y)
+    expected = encoder.transform(dates.to_frame())
+    np.testing.assert_array_equal(encoder.transform(change(dates).to_frame()), expected)
+    again = TableEncoder().fit(change(dates).to_frame(), y)
+    np.testing.assert_array_equal(again.transform(dates.to_frame()), expected)
+
+
+def test_dates_beyond_nanoseconds_are_days():
+    dates = pd.Series(pd.date_range("2020-01-01", periods=40, unit="s"))
+    dates.iloc[0] = pd.Timestamp("9999-12-31").as_unit("s")
+    encoded = TableEncoder().fit_transform(dates.to_frame(), np.arange(40) % 2)
+    assert encoded[0, 0] == encoded.max() and np.isfinite(encoded).all()

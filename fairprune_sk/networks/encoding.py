@@ -174,7 +174,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     def _split(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         numeric = frame.loc[:, ~self._categorical]
         # A column that was a number in training and is none now is refused here by pandas.
-        numbers = numeric.to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = np.empty(numeric.shape)
+        for i in range(numeric.shape[1]):  # of a whole frame, pandas takes no NA among objects
+            numbers[:, i] = numeric.iloc[:, i].to_numpy(dtype=np.float64, na_value=np.nan)
         categories = frame.loc[:, self._categorical].astype(object)
         return numbers, categories.where(categories.notna(), None).to_numpy()
 
@@ -189,10 +191,14 @@ def with_numbers(X: pd.DataFrame) -> pd.DataFrame:
     changed = {}
     for i, dtype in enumerate(X.dtypes):
         column = X.iloc[:, i]
+        if isinstance(dtype, pd.CategoricalDtype):
+            dtype = dtype.categories.dtype
+            column = column if is_number(dtype) else column.astype(dtype)
         if isinstance(dtype, pd.DatetimeTZDtype):
             column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         if pd.api.types.is_datetime64_any_dtype(dtype):
-            changed[i] = (column - pd.Timestamp(0)) / _DAY
+            # In its own unit: there are dates, such as 9999-12-31, that nanoseconds do not reach.
+            changed[i] = (column - pd.Timestamp(0).as_unit(column.dt.unit)) / _DAY
         elif pd.api.types.is_timedelta64_dtype(dtype):
             changed[i] = column / _DAY
     if not changed:
