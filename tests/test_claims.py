@@ -14,6 +14,7 @@ from torch import nn
 
 from fairprune_sk import DivergedError, FairPruner, SmallGroupWarning, fairness_report
 from fairprune_sk.assessment import fairness_gap, noise_floor
+from fairprune_sk.fitting.validation import check_weight
 
 N = 300
 
@@ -151,6 +152,21 @@ def test_class_weights_are_numbers_from_0(rows, class_weight):
         quick(class_weight=class_weight).fit(X, y, sensitive_features=sex)
 
 
+@pytest.mark.parametrize("value", [1, 4, 0.25, 1e300])
+def test_a_class_without_class_weight_has_weight_1(value):
+    y = np.array(["a", "b", "b", "c"])
+    weight = check_weight(None, {"b": value, "c": value}, y)
+    assert weight[0] * value == weight[1] == weight[3]
+
+
+def test_weights_beyond_64_bits_are_refused(rows):
+    X, y, sex = rows
+    with pytest.raises(ValueError, match="sample_weight with a number that is none in 64 bits"):
+        quick().fit(X, y, sensitive_features=sex, sample_weight=[10**400] * N)
+    with pytest.raises(ValueError, match="for 1 is none"):
+        quick(class_weight={1: 10**400}).fit(X, y, sensitive_features=sex)
+
+
 def test_two_classes_must_have_weight(rows):
     X, y, sex = rows
     for settings, weight in (({"class_weight": {0: 0, 1: 1}}, None), ({}, y)):
@@ -193,6 +209,9 @@ def test_rows_of_unknown_groups_are_counted(rows):
         ({"callbacks": [3]}, "callbacks with 3"),
         ({"callbacks": [("x", "y")]}, "callbacks with "),
         ({"callbacks": [("x", EarlyStopping()), ("x", EarlyStopping())]}, "different names"),
+        ({"callbacks": [("train_loss", EarlyStopping())]}, "none of .*'train_loss'"),
+        ({"callbacks": [("print_log", EarlyStopping())], "verbose": 1}, "none of .*'print_log'"),
+        ({"callbacks": [("EarlyStopping", EarlyStopping()), EarlyStopping()]}, "different names"),
         ({"mask_lr": 1e300}, "mask_lr"),
         ({"lr": 10**400}, "lr"),
         ({"device": "meta"}, "device='meta'"),
@@ -212,3 +231,9 @@ def test_groups_may_be_an_index_of_several_levels(rows):
     X, y, sex = rows
     index = pd.MultiIndex.from_arrays([sex, sex], names=["sex", "again"])
     assert quick().fit(X, y, sensitive_features=index).groups_.tolist() == [("f", "f"), ("m", "m")]
+
+
+def test_a_tolerance_of_true_is_1(rows):
+    X, y, sex = rows
+    pruner = quick(tolerance=True, gap_method="to_overall", max_epochs=1)
+    assert pruner.fit(X, y, sensitive_features=sex).violation_ <= 0

@@ -325,7 +325,7 @@ def example_row(fitted: Fitted) -> pd.DataFrame | np.ndarray | None:
     if "_kinds" not in fitted.schema:
         return np.full((1, fitted.schema["n_features_in_"]), np.nan)
     kinds = fitted.schema["_kinds"]
-    if unknown := set(kinds) - set(KINDS):
+    if unknown := {kind for kind in kinds if not kind.endswith(" values")} - set(KINDS):
         raise ValueError(f"columns of the kinds {sorted(unknown)}")
     dtypes = {"numbers": "float64", "dates": "datetime64[ns]", "durations": "timedelta64[ns]"}
     is_number = ~fitted.encoder._categorical
