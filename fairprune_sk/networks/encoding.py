@@ -212,7 +212,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:
     """Columns of numbers, float64; NaN is missing."""
-    if not (frame.dtypes == object).any():
+    if not any(map(pd.api.types.is_object_dtype, frame.dtypes)):
         return frame.to_numpy(dtype=np.float64, na_value=np.nan)
     numbers = np.empty(frame.shape)
     for i in range(frame.shape[1]):  # of a whole frame, pandas takes no NA among objects
