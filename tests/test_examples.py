@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -132,3 +133,13 @@ def test_inference_time_prints_its_ratios():
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith(("MLP", "ResNet"))]
     assert len([float(line[32:].split()[2]) for line in lines]) == 5
+
+
+def test_a_network_is_masked_and_cut():
+    spec = importlib.util.spec_from_file_location("networks", ROOT / "examples/networks.py")
+    networks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(networks)
+    layers = nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 6), nn.LayerNorm(6), nn.Linear(6, 2)
+    row, reasons = networks.line("tiny", lambda: nn.Sequential(*layers), (5,))
+    assert row.startswith("tiny") and " 8    1 of 3 " in row
+    assert [reason.split(" makes")[0] for reason in reasons] == ["2: layer '3' (LayerNorm)"]
