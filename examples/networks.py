@@ -133,7 +133,7 @@ def line(name: str, build: Callable[[], nn.Module], shape: Any) -> tuple[str, li
         expected, output = (main_output(forward(net, X)) for net in (masked, small))
     difference = float((expected - output).abs().max() / expected.abs().max())
     uncut = layout.units.uncut
-    row += f" {layout.units.n_units:7,} {len(layers) - len(uncut):4} of {len(layers):<4}"
+    row += f" {layout.units.n_units:7,} {len(uncut):4} of {len(layers):<4}"
     row += f" {reached_sparsity(masks):9.2f} {1 - n_left / _n_weights(network):8.2f}"
     row += f" {difference:10.1e} {time.perf_counter() - started:8.0f}"
     return row, [f"{name}: {why}" for name, why in _alike(uncut).items()]
@@ -195,7 +195,7 @@ def main() -> None:
     networks = list(of_torchvision())
     if options.torch_pruning:
         networks = [*of_torch_pruning(options.torch_pruning), *networks]
-    head = f"{'network':34} {'parameters':>12} {'units':>7} {'layers cut':>12} {'sparsity':>9}"
+    head = f"{'network':34} {'parameters':>12} {'units':>7} {'layers uncut':>12} {'sparsity':>9}"
     print(f"\n{head} {'cut away':>8} {'difference':>10} {'seconds':>8}")
     for name, build, shape in networks:
         if not options.names or name in options.names:

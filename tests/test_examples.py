@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -140,3 +141,13 @@ def test_mutated_files_predict_or_are_refused_by_name(tmp_path, monkeypatch):
     counts = attack_files.attack(60, 1, tmp_path)
     assert counts.total() == 60 and set(counts) <= set(attack_files.GOOD)
     assert counts["refused by name"] > 30
+
+
+def test_a_network_is_masked_and_cut():
+    spec = importlib.util.spec_from_file_location("networks", ROOT / "examples/networks.py")
+    networks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(networks)
+    layers = nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 6), nn.LayerNorm(6), nn.Linear(6, 2)
+    row, reasons = networks.line("tiny", lambda: nn.Sequential(*layers), (5,))
+    assert row.startswith("tiny") and " 8    1 of 3 " in row
+    assert [reason.split(" makes")[0] for reason in reasons] == ["2: layer '3' (LayerNorm)"]
