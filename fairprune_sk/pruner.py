@@ -148,9 +148,12 @@ class FairPruner(
     memory : str, joblib.Memory or None, default=None
         Where dense networks are kept, as in scikit-learn's pipelines: fits that share table,
         weights, network and random_state (an integer, or there is nothing to keep), such as those
-        of a search over sparsity and tolerance, train it once. Networks of skorch are not kept:
-        freeze those. Nor are, in a search over several processes, networks whose class is defined
-        in a notebook: put it in a module.
+        of a search over sparsity and tolerance, train it once. A network is another one once its
+        code is: its classes, and the functions, classes and globals that these name (not what is
+        imported within a function, or comes from outside Python). A file of the memory that was
+        damaged is not read: the network is trained anew. Networks of skorch are not kept: freeze
+        those. Nor are, in a search over several processes, networks whose class is defined in a
+        notebook: put it in a module.
     device : str, default="auto"
         Torch device of the pruning phase, and of the dense phase unless a skorch net with its
         own is given. "auto" is "cuda" where there is one, otherwise "cpu".

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import joblib
 import numpy as np
 import pytest
@@ -13,6 +16,9 @@ from torch import nn
 
 from fairprune_sk import BilevelSolver, FairPruner
 from fairprune_sk.fitting import dense
+from fairprune_sk.fitting.memory import digest_of
+from fairprune_sk.networks.transformer import TabularTransformer
+from fairprune_sk.networks.vision import ResNet10
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning"),
@@ -309,3 +315,159 @@ def test_a_memory_that_cannot_remember_says_so_and_keeps_nothing(numbers, tmp_pa
     with pytest.warns(UserWarning, match="memory without random_state.*to an integer") as caught:
         quick(tmp_path, constraint=None, random_state=None).fit(X, y)
     assert caught[0].filename == __file__ and not list(tmp_path.iterdir())
+
+
+CODE = {
+    "own_helpers": """
+import torch
+def bend(X):
+    return torch.relu(X)
+""",
+    "own_network": """
+import functools
+import own_helpers
+import torch
+from own_helpers import bend
+from torch import nn
+
+GAIN = 1.5
+
+def twice(function):
+    @functools.wraps(function)
+    def inner(self, X):
+        return function(self, function(self, X))
+    return inner
+
+@functools.cache
+def shift():
+    return 0.25
+
+def again(depth):
+    return again(depth - 1) if depth else 0.5
+
+class Plan:
+    def first(self):
+        return 1.0
+
+class Base(nn.Module):
+    offset = 0.0
+    def between(self, X, by=2.0):
+        return [by * x for x in X]
+    @property
+    def slope(self):
+        return 3.0
+    @staticmethod
+    def last(X):
+        return X + again(2)
+
+class Own(Base):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+        self.plan, self.bend = Plan(), own_helpers.bend
+    @twice
+    def hidden(self, X):
+        return GAIN * bend(X) + shift()
+    def forward(self, X):
+        return self.layer(self.last(torch.relu(own_helpers.bend(self.hidden(X)))))
+""",
+}
+
+
+@pytest.fixture
+def own_network(tmp_path, monkeypatch):
+    """Give a function that makes a network of a user's modules, with one piece of code changed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def make(old="", new=""):
+        for name, source in CODE.items():
+            (tmp_path / f"{name}.py").write_text(source.replace(old, new) if old else source)
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        torch.manual_seed(0)
+        return importlib.import_module("own_network").Own()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("torch.relu(own_helpers", "torch.cos(own_helpers"),
+        ("return torch.relu(X)", "return torch.cos(X)"),
+        ("GAIN = 1.5", "GAIN = 2.5"),
+        ("function(self, function(self, X))", "function(self, X)"),
+        ("return 0.25", "return 0.75"),
+        ("else 0.5", "else 1.5"),
+        ("return 1.0", "return 2.0"),
+        ("offset = 0.0", "offset = 1.0"),
+        ("by=2.0", "by=3.0"),
+        ("by * x", "by - x"),
+        ("return 3.0", "return 4.0"),
+        ("return X + again", "return X - again"),
+    ],
+    ids=lambda text: text,
+)
+def test_other_code_is_another_network(own_network, old, new):
+    before, changed, back = (digest_of(own_network(*change)) for change in [(), (old, new), ()])
+    assert before == back != changed
+
+
+def test_comments_and_lines_are_no_code(own_network):
+    before = digest_of(own_network())
+    assert digest_of(own_network("GAIN = 1.5", "# the gain\n\nGAIN = 1.5")) == before
+
+
+def test_a_forward_that_was_changed_trains_another(own_network, numbers, tmp_path, trainings):
+    X, y, _ = numbers
+    for change in [(), ("torch.relu(own_helpers", "torch.cos(own_helpers")]:
+        network = own_network(*change)
+        ours, theirs = (
+            quick(memory, estimator=network, constraint=None).fit(X, y)
+            for memory in (tmp_path / "cache", None)
+        )
+        assert_same(ours, theirs, X)
+    assert len(trainings) == 4
+
+
+class Pair(nn.Module):
+    """Calls a function that it is given."""
+
+    def __init__(self, bend):
+        super().__init__()
+        self.layer, self.bend = nn.Linear(4, 1), bend
+
+    def forward(self, X):
+        return self.layer(self.bend(X))
+
+
+def test_a_network_with_a_function_that_no_file_can_hold_is_not_kept(numbers, tmp_path, trainings):
+    X, y, _ = numbers
+    for _ in range(2):
+        quick(tmp_path, estimator=Pair(lambda X: X), constraint=None).fit(X, y)
+    assert len(trainings) == 2 and not list(tmp_path.rglob("*.pkl"))
+
+
+def test_networks_of_the_package_can_be_told_apart():
+    networks = [TabularTransformer(5, 1, 8, 2, 1, 16), ResNet10(), Mlp()]
+    digests = [[digest_of(layer) for layer in network.modules()] for network in networks]
+    assert len({digest[0] for digest in digests}) == len(networks)
+
+
+def test_a_remembered_network_that_was_damaged_is_trained_again(numbers, tmp_path, trainings):
+    X, y, s = numbers
+    without = quick().fit(X, y, sensitive_features=s)
+    quick(tmp_path).fit(X, y, sensitive_features=s)
+    (path,) = tmp_path.rglob("output.pkl")
+    content = path.read_bytes()
+    weight = without.dense_estimator_.module_.layers[0].weight.detach().numpy().tobytes()
+    for place in (content.index(weight) + 3, len(content) // 2):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x80  # the sign of a weight, in the first place
+        path.write_bytes(damaged)
+        n = len(trainings)
+        assert_same(quick(tmp_path).fit(X, y, sensitive_features=s), without, X)
+        assert len(trainings) == n + 1
+        assert_same(quick(tmp_path).fit(X, y, sensitive_features=s), without, X)
+        assert len(trainings) == n + 1

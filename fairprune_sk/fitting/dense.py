@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
@@ -23,6 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairprune_sk._version import __version__
 from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.fitting.memory import Sealed, digest_of
 from fairprune_sk.fitting.outputs import class_logits, gives_probabilities, logits
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Task
@@ -172,7 +171,8 @@ def fit_dense_once(
     """Train the dense network, unless the same training is in the memory already.
 
     Only networks that this package trains itself are remembered: what a skorch net of the user's
-    and its callbacks do besides cannot be.
+    and its callbacks do besides cannot be. What a network's code is, and what of it cannot be
+    seen, :func:`~fairprune_sk.fitting.memory.digest_of` says.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def fit_dense_once(
         return fit_dense(network, rows, table, *args)
     ignored = ["network", "rows", "table", "args"]
     train_once = check_memory(memory).cache(_fit_dense, ignore=ignored)
-    net, generators = train_once(key, network, rows, table, args)
+    net, generators = train_once(key, network, rows, table, args).value
     device = table.device
     # The pruning phase draws the same numbers whether the dense one was trained or remembered.
     torch.set_rng_state(generators[0])
@@ -202,17 +202,12 @@ def fit_dense_once(
 
 def _key_of_training(network: nn.Module, rows: Batch, device: torch.device) -> str | None:
     """Digest of all that decides what comes out of the dense phase; None if there is none."""
-    layers = []
-    for name, layer in network.named_modules():
-        own = {k: v for k, v in vars(layer).items() if k not in _REGISTRIES}
-        try:
-            kind = type(layer)
-            pickle.dumps(kind)
-            layers.append((name, kind.__module__, kind.__qualname__, joblib.hash(own)))
-        except Exception:
-            # Something that cannot be pickled, such as a class of a notebook in a process of its
-            # own, which has no such notebook: train without the memory.
-            return None
+    try:
+        layers = [(name, digest_of(layer)) for name, layer in network.named_modules()]
+    except Exception:
+        # Something that cannot be pickled, such as a class of a notebook in a process of its
+        # own, which has no such notebook: train without the memory.
+        return None
     digest = hashlib.blake2b(digest_size=16)
     for part in (layers, fingerprint(rows.X), str(device), torch.__version__, __version__):
         digest.update(repr(part).encode())
@@ -222,18 +217,12 @@ def _key_of_training(network: nn.Module, rows: Batch, device: torch.device) -> s
     return digest.hexdigest()
 
 
-# Of a module: what is in its state, and its layers, which have names of their own.
-_REGISTRIES = ("_parameters", "_buffers", "_modules")
-
-
-def _fit_dense(
-    key: str, network: Any, rows: Batch, table: ResidentTable, args: tuple
-) -> tuple[NeuralNet, list[Tensor]]:
+def _fit_dense(key: str, network: Any, rows: Batch, table: ResidentTable, args: tuple) -> Sealed:
     """Train the network, and say where the random generators stand afterwards."""
     net = fit_dense(network, rows, table, *args)
     device = table.device
     on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return net, [torch.get_rng_state(), *on_device]
+    return Sealed((net, [torch.get_rng_state(), *on_device]))
 
 
 def objective_loss(
