@@ -25,8 +25,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.export.archive import naming
 from fairprune_sk.export.onnx_graph import onnx_inputs
-from fairprune_sk.export.persistence import read_fitted, write_fitted
+from fairprune_sk.export.persistence import example_row, read_fitted, write_fitted
 from fairprune_sk.export.traced import to_onnx, to_torch_export
 from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.fairness.groups import check_order
@@ -781,12 +782,17 @@ def load(path: Any, *, modules: Any = None) -> FairPruner:
     Raises
     ------
     ValueError
-        If the file is truncated, was changed, is foreign, or comes from a later version; or if
-        the module is not of the saved architecture.
+        If the file is truncated, was changed, is foreign, comes from a later version, or holds
+        what does not fit together; or if the module is not of the saved architecture. The message
+        names the file.
     """
     with seeded(0, torch.device("cpu")):  # networks are built with weights, which are drawn
         parameters, fitted, estimator = read_fitted(path, modules)
-    pruner = FairPruner(estimator, **parameters)
-    for name, value in fitted.attributes().items():
-        setattr(pruner, name, value)
+    with naming(path, "whose estimator cannot predict"):
+        pruner = FairPruner(estimator, **parameters)
+        for name, value in fitted.attributes().items():
+            setattr(pruner, name, value)
+        if (row := example_row(fitted)) is not None:
+            for predicted in (pruner.predict, pruner.predict_dense, pruner.transform):
+                predicted(row)
     return pruner

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import zipfile
 
 import numpy as np
@@ -413,7 +414,7 @@ def rewritten(file, change, checksums=True):
         digest = hashlib.sha256(members["state.json"]).hexdigest()
         manifest["sha256"]["state.json"] = digest
     members["fairprune_sk.json"] = json.dumps(manifest).encode()
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
 
@@ -447,6 +448,62 @@ def test_a_file_of_another_version_says_so(file, version, age):
     rewritten(file, lambda manifest, state: manifest.update(version=version))
     with pytest.raises(ValueError, match=f"version {version}, but expected 2.*{age} fairprune_sk"):
         load(file)
+
+
+@pytest.mark.parametrize("version", [0, -5, 1.9, 2.0, 2.9, "2", True, None, [2]])
+def test_a_version_that_was_never_written_is_refused(file, version):
+    rewritten(file, lambda manifest, state: manifest.update(version=version))
+    with pytest.raises(ValueError, match="a.fairprune of format version"):
+        load(file)
+
+
+def inside(state, *keys):
+    """Return the list of a key and its value, deep in dicts as a file holds them."""
+    for key in keys:
+        pair = next(pair for pair in state["dict"] if pair[0] == key)
+        state = pair[1]
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("encoder", "median_"), None),
+        (("encoder", "edges_"), []),
+        (("encoder", "_categorical"), {"array": ["|b1", [4], [False] * 4]}),
+        (("fitted", "classes"), {"array": ["<i8", [3], [0, 1, 2]]}),
+        (("fitted", "positive"), 7),
+        (("fitted", "schema"), {"dict": [["n_features_in_", 4]]}),
+        (("fitted", "sparsity", None), None),
+        (("parameters", "sparsity", None), None),
+        (("sizes",), {"dict": [["output", {"dict": [["in_features", 0.5]]}]]}),
+        (("history",), [1]),
+        (("probe",), None),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_together_is_refused_by_name(file, keys, value):
+    def change(manifest, state):
+        if keys[-1] is None:  # a name that nothing has
+            inside(state, *keys[:-1])[0] = "unheard_of"
+        else:
+            inside(state, *keys)[1] = value
+
+    rewritten(file, change)
+    with pytest.raises(ValueError, match="a.fairprune"):
+        load(file)
+
+
+def test_a_class_that_does_not_fit_is_refused_for_networks_of_the_users_as_well(numbers, tmp_path):
+    X, y, _ = numbers
+    quick(Mlp).fit(X, y).save(tmp_path / "a.fairprune")
+    three = {"array": ["<i8", [3], [0, 1, 2]]}
+    rewritten(
+        tmp_path / "a.fairprune",
+        lambda manifest, state: inside(state, "fitted", "classes").__setitem__(1, three),
+    )
+    with pytest.raises(ValueError, match=r"a.fairprune, .*outputs of shape \(8, 1\) for classes"):
+        load(tmp_path / "a.fairprune", modules=Mlp())
 
 
 def other_zip():
@@ -512,6 +569,77 @@ def test_a_file_that_would_fill_the_memory_is_refused(file, small, monkeypatch, 
         load(file)
     with pytest.raises(ValueError, match="more than 10000 bytes"):
         small.save(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("architecture", "hidden"), [40000, 40000], "weights of shapes"),
+        (("encoder", "n_categories_"), [2 * 10**8], "weights of shapes"),
+        (("encoder", "n_categories_"), [2 * 10**8, 1 - 2 * 10**8], "weights of shapes"),
+        (("fitted", "classes"), {"array": ["<U100000000", [1], ["a"]]}, "no text of that length"),
+        (("fitted", "classes"), {"array": ["|V100000000", [1], ["a"]]}, "no array is of type"),
+        (("fitted", "groups"), {"frame": [0, [*range(9000)], [*range(9000)]]}, "called 'frame'"),
+        (("fitted", "groups"), [{"tensor": "state/0"}] * 9, "KeyError"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_small_file_cannot_fill_the_memory(file, keys, value, message):
+    rewritten(file, lambda manifest, state: inside(state, *keys).__setitem__(1, value))
+    with pytest.raises(ValueError, match=f"a.fairprune, .*{message}"):
+        load(file)
+
+
+def test_more_values_than_a_file_of_its_size_holds_are_not_read(file, small, monkeypatch, tmp_path):
+    monkeypatch.setattr("fairprune_sk.export.archive._MIN_VALUES", 1000)
+    monkeypatch.setattr("fairprune_sk.export.archive._VALUES_PER_BYTE", 0)
+    with pytest.raises(ValueError, match="a.fairprune, .*more values than a file of this size"):
+        load(file)
+    with pytest.raises(ValueError, match="Got a network whose state.json"):
+        small.save(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("compression", "message"),
+    [
+        (zipfile.ZIP_DEFLATED, "state.json has more than"),
+        (zipfile.ZIP_BZIP2, "compressed in another way"),
+    ],
+)
+def test_a_small_file_of_spaces_is_refused(file, compression, message):
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    n_bytes = 150 * 2**20 if compression == zipfile.ZIP_DEFLATED else 10
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("fairprune_sk.json", members["fairprune_sk.json"], zipfile.ZIP_STORED)
+        archive.writestr("state.json", b" " * n_bytes)
+        archive.writestr("tensors.safetensors", members["tensors.safetensors"])
+    with pytest.raises(ValueError, match=f"a.fairprune, .*{message}"):
+        load(file)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_what_a_killed_writer_left_is_removed_by_the_next(small, tmp_path):
+    import fcntl
+
+    def beside(name):
+        path = tmp_path / name
+        path.write_bytes(b"half")
+        return path
+
+    orphan = beside(".a.fairprune.0123abcd.fairprune_sk")
+    others = [
+        beside(".b.fairprune.0123abcd.fairprune_sk"),
+        beside(".a.fairprune.0123abcd"),
+        beside("a.fairprune.0123abcd.fairprune_sk"),
+    ]
+    alive = beside(".a.fairprune.4567abcd.fairprune_sk")
+    with open(alive, "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        small.save(tmp_path / "a.fairprune")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.fairprune", alive, *others])
+    small.save(tmp_path / "a.fairprune")
+    assert not alive.exists() and not orphan.exists()
 
 
 @pytest.mark.parametrize(

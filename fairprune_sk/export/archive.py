@@ -8,15 +8,18 @@ edits; they are no signature.
 from __future__ import annotations
 
 import datetime
+import glob
 import hashlib
 import io
 import json
 import os
 import secrets
+import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -30,11 +33,26 @@ from fairprune_sk.fairness.requirement import MOMENTS
 from fairprune_sk.masks.granularity import GRANULARITIES
 from fairprune_sk.solvers import SOLVERS, Enforcement
 
+if sys.platform != "win32":
+    import fcntl
+
 VERSION = 2
 """Of the format: files of another one are refused."""
 
 MAX_BYTES = 2**32
-"""No member of a file is larger: a small file cannot fill the memory."""
+"""No member of a file is larger."""
+
+# Nor larger than this, and so many times the file, so that a small file cannot fill the memory:
+# zeros, of which a deflated file holds a thousand in a byte, are few in a network.
+_MIN_BYTES, _BYTES_PER_BYTE = 2**26, 64
+# Values in the JSON, which takes twenty times its size once it is read: categories in a sequence,
+# which shrink best, are 1.2 for each byte of the file.
+_MIN_VALUES, _VALUES_PER_BYTE = 10**5, 2
+_MANIFEST_BYTES = 1000
+
+_KINDS = "biufUO"  # of numpy's types
+
+_TEMPORARY = ".fairprune_sk"  # ends the names of files that are being written
 
 _MANIFEST, _STATE, _TENSORS = "fairprune_sk.json", "state.json", "tensors.safetensors"
 
@@ -91,7 +109,9 @@ def as_json(value: Any, tensors: dict[str, Tensor], where: str = "") -> Any:
         key = f"state/{len(tensors)}"
         tensors[key] = value.detach().cpu().clone().contiguous()
         return {"tensor": key}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
+    if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
+        if value.dtype.kind == "U":
+            value = value.astype(f"<U{_longest(value.ravel())}")
         return {"array": [value.dtype.str, list(value.shape), each(value.ravel().tolist())]}
     if isinstance(value, np.generic) and value.dtype.kind in "biufU":
         return {"scalar": [value.dtype.str, *each([value.item()])]}
@@ -149,14 +169,14 @@ def from_json(data: Any, tensors: dict[str, Tensor]) -> Any:
         case "dict", items:
             return dict(items)
         case "tensor", key:
-            return tensors[key].clone()
+            return tensors.pop(key)  # each is named once, and held once
         case "array", [dtype, shape, values]:
-            return np.fromiter(values, np.dtype(dtype), len(values)).reshape(shape)
+            return _array(np.dtype(dtype), shape, values)
         case "scalar", [dtype, value]:
             return np.dtype(dtype).type(value)
         case "dtype", name:
             return np.dtype(name)
-        case "frame", [values, index, columns]:
+        case "frame", [np.ndarray() as values, index, columns]:  # a number would fill any shape
             return pd.DataFrame(values, index=index, columns=columns)
         case "interval", [left, right, closed]:
             return pd.Interval(left, right, closed)
@@ -165,12 +185,29 @@ def from_json(data: Any, tensors: dict[str, Tensor]) -> Any:
     raise ValueError(f"no data is called {tag!r}")
 
 
+def _array(dtype: np.dtype, shape: list[int], values: list[Any]) -> np.ndarray:
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"no array is of type {dtype}")
+    if dtype.kind == "U" and dtype != f"<U{_longest(values)}":
+        raise ValueError(f"an array of type {dtype} holds no text of that length")
+    return np.fromiter(values, dtype, len(values)).reshape(shape)
+
+
+def _longest(texts: Iterable[str]) -> int:
+    """Characters of the longest text; numpy knows no type of 0."""
+    return max(map(len, texts), default=0) or 1
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file as a whole or not at all: beside it first, then in its place."""
+    """Write a file as a whole or not at all: beside it first, then in its place.
+
+    What writers that were killed have left beside it is removed.
+    """
     target = Path(path).resolve()
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    _remove_orphans(target)
+    temporary, file = _opened_beside(target)
     try:
-        with open(temporary, "xb") as file:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -178,6 +215,30 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _opened_beside(target: Path) -> tuple[Path, IO[bytes]]:
+    """Open a new file beside another, locked for as long as its writer lives."""
+    while True:
+        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+        file = open(path, "xb")
+        _lock(file)
+        if path.exists():  # nobody took it for an orphan before it was locked
+            return path, file
+        file.close()
+
+
+def _remove_orphans(target: Path) -> None:
+    """Remove what writers have left: the lock of one that was killed went with it."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.????????{_TEMPORARY}"):
+        with suppress(OSError), open(path, "r+b") as file:
+            _lock(file, wait=False)  # an error while its writer lives
+            path.unlink()
+
+
+def _lock(file: IO[bytes], wait: bool = True) -> None:
+    if sys.platform != "win32":  # where an open file cannot be removed anyway
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def network_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -201,17 +262,22 @@ def write_file(path: str | os.PathLike[str], data: Any, tensors: dict[str, Tenso
     Raises
     ------
     ValueError
-        If either has more than ``MAX_BYTES``.
+        If either has more bytes than are read.
     """
     members = {
         _STATE: json.dumps(data, allow_nan=False).encode(),
         _TENSORS: tensors_to_bytes(tensors),
     }
-    if max(map(len, members.values())) > MAX_BYTES:
-        raise ValueError(f"Got a network of more than {MAX_BYTES} bytes, the most that is read.")
     digests = {name: hashlib.sha256(member).hexdigest() for name, member in members.items()}
     manifest = json.dumps({"version": VERSION, "sha256": digests}).encode()
-    write_atomically(path, compressed({_MANIFEST: manifest, **members}))
+    content = compressed({_MANIFEST: manifest, **members})
+    most = _most_bytes(content)
+    if max(map(len, members.values())) > most or _too_many_values(members[_STATE], content):
+        raise ValueError(
+            f"Got a network whose {_STATE} or {_TENSORS} has more than {most} bytes, the most "
+            f"that is read from a file of {len(content)}."
+        )
+    write_atomically(path, content)
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Tensor]]:
@@ -220,36 +286,57 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Tensor]]:
     Raises
     ------
     ValueError
-        If the file is truncated, was changed, is foreign, or comes from a later version.
+        If the file is truncated, was changed, is foreign, comes from a later version, or holds
+        more than a file of its size does. The message names the file.
     """
     content = Path(path).read_bytes()
     ours = content[30 : 30 + len(_MANIFEST)] == _MANIFEST.encode()  # a zip names members there
-    try:
+    what = "is truncated or damaged" if ours else "was not written by fairprune_sk"
+    with naming(path, f"which {what} ({len(content)} bytes)"):
         archive = zipfile.ZipFile(io.BytesIO(content))
-        manifest = json.loads(_member(archive, _MANIFEST))
-        version, digests = int(manifest["version"]), manifest["sha256"]
-    except Exception as error:
-        what = "is truncated or damaged" if ours else "was not written by fairprune_sk"
-        raise ValueError(f"Got {path}, which {what} ({len(content)} bytes).") from error
-    if version != VERSION:
-        age = "a newer" if version > VERSION else "an older"
+        manifest = json.loads(_member(archive, _MANIFEST, _MANIFEST_BYTES))
+        version, digests = manifest["version"], manifest["sha256"]
+    if type(version) is not int or version != VERSION:
+        age = "a newer" if type(version) is int and version > VERSION else "an older"
         raise ValueError(
             f"Got {path} of format version {version}, but expected {VERSION}: it was written by "
             f"{age} fairprune_sk."
         )
+    with naming(path, "which was changed or damaged after it was saved"):
+        most = _most_bytes(content)
+        state, tensors = (_member(archive, name, most) for name in (_STATE, _TENSORS))
+        for name, member in ((_STATE, state), (_TENSORS, tensors)):
+            if hashlib.sha256(member).hexdigest() != digests[name]:
+                raise ValueError("a checksum does not match")
+        if _too_many_values(state, content):
+            raise ValueError(f"{_STATE} has more values than a file of this size holds")
+        return json.loads(state.decode()), tensors_from_bytes(tensors)
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Turn whatever a strange file leads to into a ValueError that names it and says what it is."""
     try:
-        members = [_member(archive, name) for name in (_STATE, _TENSORS)]
-        found = [hashlib.sha256(member).hexdigest() for member in members]
-        if found != [digests[name] for name in (_STATE, _TENSORS)]:
-            raise ValueError("a checksum does not match")
-        return json.loads(members[0]), tensors_from_bytes(members[1])
+        yield
     except Exception as error:
-        raise ValueError(
-            f"Got {path}, which was changed or damaged after it was saved: {error}."
-        ) from error
+        why = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"Got {path}, {what}: {why}") from error
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).file_size > MAX_BYTES:
-        raise ValueError(f"{name} has more than {MAX_BYTES} bytes")
-    return archive.read(name)
+def _most_bytes(content: bytes) -> int:
+    return min(MAX_BYTES, _MIN_BYTES + _BYTES_PER_BYTE * len(content))
+
+
+def _too_many_values(state: bytes, content: bytes) -> bool:
+    n_values = sum(map(state.count, (b",", b"[", b"{")))  # at most: text may hold these as well
+    return n_values > _MIN_VALUES + _VALUES_PER_BYTE * len(content)
+
+
+def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    info = archive.getinfo(name)
+    if info.file_size > most:
+        raise ValueError(f"{name} has more than {most} bytes")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in another way than this package does")
+    with archive.open(info) as member:
+        return member.read(info.file_size)  # no more, whatever the size in the file's head says

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import clone
 from skorch import NeuralNet, NeuralNetBinaryClassifier
@@ -22,12 +23,14 @@ from fairprune_sk.export.archive import (
     VERSION,
     as_json,
     from_json,
+    naming,
     network_tensors,
     read_file,
     write_file,
 )
+from fairprune_sk.fitting.columns import KINDS
 from fairprune_sk.fitting.fitted import Fitted
-from fairprune_sk.fitting.outputs import device_of
+from fairprune_sk.fitting.outputs import class_logits, device_of
 from fairprune_sk.fitting.training import BinaryNet, MulticlassNet
 from fairprune_sk.fitting.user_networks import build_module
 from fairprune_sk.networks.calls import evaluating, forward, main_output, plain
@@ -114,7 +117,7 @@ def read_fitted(
         If the file is not as it was written, or the module is not of its architecture.
     """
     data, tensors = read_file(path)
-    try:
+    with naming(path, f"whose state is not as version {VERSION} writes it"):
         state = from_json(data, tensors)
         known, architecture = state["fitted"], state["architecture"]
         parameters, sizes = dict(state["parameters"]), state["sizes"]
@@ -123,11 +126,7 @@ def read_fitted(
         if state["encoder"] is not None:
             encoder = TableEncoder()
             encoder.__dict__.update(state["encoder"])
-            built = TabularNetwork(encoder.edges_, encoder.n_categories_, **architecture)
-    except Exception as error:  # whatever strange data leads to
-        raise ValueError(
-            f"Got {path}, whose state is not as version {VERSION} writes it: {error!r}."
-        ) from error
+            built = _default_network(encoder, architecture, tensors)
     if (modules is None) == (encoder is None):
         expected = "no modules" if encoder is not None else f"modules=<the dense {architecture}>"
         raise ValueError(f"Got modules={modules!r} for {path}, but expected {expected}.")
@@ -135,22 +134,41 @@ def read_fitted(
     if net is not None:
         built = plain(net.module_)
     elif isinstance(modules, type):
-        X = np.empty((0, known["schema"].get("n_features_in_", 0)), dtype=np.float32)
-        built = build_module(modules, X, len(known["classes"]))
+        with naming(path, "which does not say for which table it is"):
+            n = known["schema"].get("n_features_in_", 0)
+            X, n_classes = np.empty((0, n), dtype=np.float32), len(known["classes"])
+        built = build_module(modules, X, n_classes)
     elif modules is not None:
         modules = modules if isinstance(modules, nn.Module) else modules()
         built = copy.deepcopy(modules)
-    network = copy.deepcopy(built).eval()
-    _fill(built, tensors, "dense")
-    built.eval()
-    _resize(network, sizes)
-    resized = _fill(network, tensors, "network")
-    dense = net or _dense_net(built, state["binary"], known["probabilities"])
-    dense.history_ = _history(state["dense_history"])
-    history = _history(state["history"])
-    fitted = Fitted(**known, encoder=encoder, dense=dense, network=network, history=history)
-    _check_probe(fitted, state["probe"], resized)
+    with naming(path, "whose network cannot be built again"):
+        network = copy.deepcopy(built).eval()
+        _fill(built, tensors, "dense")
+        built.eval()
+        _resize(network, sizes)
+        resized = _fill(network, tensors, "network")
+        dense = net or _dense_net(built, state["binary"], known["probabilities"])
+        dense.history_ = _history(state["dense_history"])
+        history = _history(state["history"])
+        fitted = Fitted(**known, encoder=encoder, dense=dense, network=network, history=history)
+        _check_probe(fitted, state["probe"], resized)
     return parameters, fitted, modules
+
+
+def _default_network(
+    encoder: TableEncoder, architecture: dict[str, Any], tensors: dict[str, Tensor]
+) -> TabularNetwork:
+    """Build the default network without memory, after checking that the tensors fill it."""
+    edges, n_categories = encoder.edges_, encoder.n_categories_
+    n_inputs = sum(len(edge) - 1 for edge in edges) + sum(n_categories)
+    widths = [n_inputs, *architecture["hidden"], architecture["n_outputs"]]
+    expected = sorted(zip(widths[1:], widths[:-1], strict=True))
+    dense = [tensor for name, tensor in tensors.items() if name.startswith("dense/")]
+    found = sorted(tuple(tensor.shape) for tensor in dense if tensor.ndim == 2)
+    if min([*n_categories, *widths]) < 1 or expected != found:
+        raise ValueError(f"weights of shapes {found} for layers of {expected}")
+    with torch.device("meta"):
+        return TabularNetwork([edge.to("meta") for edge in edges], n_categories, **architecture)
 
 
 def _architecture(dense: Any) -> dict[str, Any]:
@@ -263,15 +281,56 @@ def _probe(fitted: Fitted) -> Tensor | None:
 def _check_probe(fitted: Fitted, expected: Tensor | None, resized: list[nn.Module]) -> None:
     """Refuse a network that does not compute what the saved one did."""
     name, got = type(fitted.network).__name__, _probe(fitted)
-    if expected is None:
+    if expected is None and fitted.encoder is None:
         unsure = {type(layer).__name__ for layer in resized if not isinstance(layer, _RESIZABLE)}
         if unsure:
             raise ValueError(
                 f"Got a {name} with layers of other sizes than the dense network's, but {unsure} "
                 "cannot be resized without rows to try it on."
             )
-    elif got is None or not torch.allclose(got, expected, rtol=1e-3, atol=1e-4, equal_nan=True):
+        return
+    n_columns = 1 if len(fitted.classes) == 2 else len(fitted.classes)
+    if got is not None and class_logits(got, fitted.probabilities).shape[1] != n_columns:
+        raise ValueError(f"outputs of shape {tuple(got.shape)} for classes {fitted.classes}")
+    if (
+        got is None
+        or expected is None
+        or not torch.allclose(got, expected, rtol=1e-3, atol=1e-4, equal_nan=True)
+    ):
         raise ValueError(
             f"Got a {name} that does not compute what the saved network did: pass modules with "
             "the code and the settings of that one."
         )
+
+
+def example_row(fitted: Fitted) -> pd.DataFrame | np.ndarray | None:
+    """Make a row without any value, as the default network's encoder takes it.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    DataFrame or ndarray of shape (1, n_features), or None
+        None for a network of the user's.
+
+    Raises
+    ------
+    ValueError
+        If what the columns hold has no name that is known.
+    """
+    if fitted.encoder is None:
+        return None
+    if "_kinds" not in fitted.schema:
+        return np.full((1, fitted.schema["n_features_in_"]), np.nan)
+    kinds = fitted.schema["_kinds"]
+    if unknown := set(kinds) - set(KINDS):
+        raise ValueError(f"columns of the kinds {sorted(unknown)}")
+    dtypes = {"numbers": "float64", "dates": "datetime64[ns]", "durations": "timedelta64[ns]"}
+    is_number = ~fitted.encoder._categorical
+    columns = [
+        pd.Series([None], dtype=dtypes[kind] if numeric else "object")
+        for kind, numeric in zip(kinds, is_number, strict=True)
+    ]
+    return pd.concat(columns, axis=1, keys=fitted.schema.get("feature_names_in_"))

@@ -23,6 +23,17 @@ TRIED_ROWS, LEAK_ACCURACY = 2000, 0.995
 # What a scale could be computed of in 64 bits.
 LARGEST_INPUT = 1e300
 
+KINDS = (
+    "numbers",
+    "booleans",
+    "dates",
+    "durations",
+    "text",
+    "values",
+    "nothing",
+)
+"""What a column may hold."""
+
 _DATE = r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T]\d{1,2}:\d{2}.*)?\s*"
 
 
