@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from skorch.callbacks import EpochTimer
 from torch import nn
 
 from fairprune_sk import BilevelSolver, FairPruner, fairness_report, load
+from fairprune_sk.export.archive import write_atomically
 from fairprune_sk.fairness.constraints import DemographicParity
 from fairprune_sk.masks.granularity import GRANULARITIES
 from fairprune_sk.networks.transformer import TabularTransformer
@@ -640,6 +642,17 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(small, tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.fairprune", alive, *others])
     small.save(tmp_path / "a.fairprune")
     assert not alive.exists() and not orphan.exists()
+
+
+def test_writers_of_one_file_do_not_take_each_other_for_killed(tmp_path):
+    def write(letter):
+        for _ in range(60):
+            write_atomically(tmp_path / "a", letter * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, [b"a", b"b", b"c", b"d"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert len(set((tmp_path / "a").read_bytes())) == 1
 
 
 @pytest.mark.parametrize(

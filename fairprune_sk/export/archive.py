@@ -211,7 +211,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            if sys.platform == "win32":
+                file.close()  # or it cannot be renamed; elsewhere it stays locked until it is
+            os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
