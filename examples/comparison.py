@@ -29,7 +29,9 @@ from sklearn.pipeline import make_pipeline
 from fairprune_sk import BilevelSolver, FairPruner, benchmark
 from fairprune_sk.benchmarks import METHODS, Method
 from fairprune_sk.benchmarks.competitors import COMPETITORS, MatrixEncoder
+from fairprune_sk.benchmarks.jobs import CONDITIONS, KEYS
 from fairprune_sk.benchmarks.landscape import along_the_line
+from fairprune_sk.benchmarks.store import ResultsFile
 from fairprune_sk.datasets.tables import load_table
 from fairprune_sk.masks.importance import IMPORTANCES
 
@@ -189,6 +191,9 @@ def line(results: Path, folder: Path, memory: Path, n_jobs: int, seeds: int = 5)
 
 def write(frame: pd.DataFrame, results: Path) -> None:
     """Write a file of results, as the benchmark itself does."""
+    if {*KEYS} <= {*frame.columns}:
+        ResultsFile(results, CONDITIONS, KEYS).add(frame)
+        return
     with closing(sqlite3.connect(results)) as connection, connection:
         frame.to_sql("fits", connection, if_exists="replace", index=False)
 

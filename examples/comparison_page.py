@@ -48,6 +48,7 @@ def export(results: Path, folder: Path = FOLDER) -> None:
     for path in sorted(results.glob("*.sqlite")):
         with closing(sqlite3.connect(path)) as connection:
             frame = pd.read_sql("SELECT * FROM fits", connection)
+        frame = frame.drop(columns="checksum", errors="ignore")
         frame.to_csv(folder / f"{path.stem}.csv", index=False, float_format="%.5g")
 
 

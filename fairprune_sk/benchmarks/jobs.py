@@ -139,6 +139,17 @@ COLUMNS = [
 ]
 
 
+_SHARES = ["sparsity", "tolerance", *COLUMNS[len(KEYS) : COLUMNS.index("n_iter")]]
+_COUNTS = ["n_iter", "seconds", "n_train", "n_test"]
+
+CONDITIONS = {
+    **dict.fromkeys(COLUMNS, ""),
+    **dict.fromkeys(_SHARES, "BETWEEN 0 AND 1"),
+    **dict.fromkeys(_COUNTS, "BETWEEN 0 AND 1e99"),
+}
+"""What the values of each column meet, in SQL."""
+
+
 def typed(results: pd.DataFrame) -> pd.DataFrame:
     """Give columns their type, also where all that they hold is missing."""
     numbers = ["sparsity", "tolerance", *COLUMNS[len(KEYS) : COLUMNS.index("n_train")]]

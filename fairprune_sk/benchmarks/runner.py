@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from fairprune_sk.benchmarks.jobs import COLUMNS, KEYS, Job, fit_one, typed
+from fairprune_sk.benchmarks.jobs import COLUMNS, CONDITIONS, KEYS, Job, fit_one, typed
 from fairprune_sk.benchmarks.methods import METHODS, Method, method_of, settings_of
 from fairprune_sk.benchmarks.store import ResultsFile
 from fairprune_sk.datasets.tables import Table, load_table
@@ -68,7 +68,8 @@ def benchmark(
     results : path, optional
         An SQLite file (``.sqlite`` or ``.db``). Every fit is added to it as soon as it is done,
         and what it holds already is not done again: a run that stopped goes on. Fits that failed
-        are tried again. The rows are in its table ``fits``, for other programs to read.
+        are tried again. The rows are in its table ``fits``, for other programs to read; each has a
+        ``checksum``, so that rows that were edited or damaged are not taken for results.
     folder : path, optional
         Where tables with a known name are looked for.
     memory : path, optional
@@ -99,8 +100,8 @@ def benchmark(
     Raises
     ------
     ValueError
-        If a name is unknown, nothing can be written to ``results``, or the file holds results of
-        a method with other settings or of another table.
+        If a name is unknown, nothing can be written to ``results``, or the file was damaged or
+        edited, or holds results of a method with other settings or of another table.
 
     Examples
     --------
@@ -135,7 +136,7 @@ def benchmark(
     if isinstance(test_size, bool) or not isinstance(test_size, float) or not 0 < test_size < 1:
         raise ValueError(f"Got test_size={test_size!r}, but expected a fraction in (0, 1).")
     jobs = list(_jobs(chosen, wanted, values, _listed("seeds", seeds)))
-    file = None if results is None else ResultsFile(results, COLUMNS, KEYS)
+    file = None if results is None else ResultsFile(results, CONDITIONS, KEYS)
     digests = {name: digest_of(table, test_size) for name, table in loaded.items()}
     done = pd.DataFrame(columns=COLUMNS) if file is None else _reusable(file, chosen, digests)
     done = _run(jobs, done, file, chosen, loaded, digests, test_size, memory, n_jobs, progress)
