@@ -92,7 +92,7 @@ class Contents:
             self.manifest["sha256"] = digests
         members = {MANIFEST: json.dumps(self.manifest).encode(), **members}
         buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(buffer, "w") as archive:
             for name, member in members.items():
                 archive.writestr(name, member)
         return buffer.getvalue()
