@@ -10,6 +10,7 @@ Introduction to the Bootstrap", 1993, section 17.6), signed and cell by cell.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -96,7 +97,9 @@ def _folds(given: Given, seed: int) -> Any:
     strata = given.y * (given.group.max() + 2) + given.group
     alike = np.bincount(strata - strata.min()).max() >= N_FOLDS
     folds = (StratifiedKFold if alike else KFold)(N_FOLDS, shuffle=True, random_state=seed)
-    return folds.split(np.empty(len(strata)), strata)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # may be of a single row
+        return list(folds.split(np.empty(len(strata)), strata))
 
 
 def _rates_apart(
