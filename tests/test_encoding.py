@@ -179,3 +179,28 @@ def test_a_large_table_is_encoded_in_parts(monkeypatch):
     assert peak < n * 4 * encoded.shape[1] + 100 * n
     monkeypatch.setattr("fairprune_sk.networks.encoding.CHUNK", 3000)
     np.testing.assert_array_equal(TableEncoder().fit(X[:2000], y[:2000]).transform(X[:2000]), whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda dates: dates.astype("category"),
+        lambda dates: dates.astype("datetime64[ns]"),
+        lambda dates: dates.dt.tz_localize("UTC"),
+    ],
+)
+def test_dates_are_days_in_any_form(change):
+    dates = pd.Series(pd.date_range("2020-01-01", periods=40, unit="s"))
+    y = np.arange(40) % 2
+    encoder = TableEncoder().fit(dates.to_frame(), y)
+    expected = encoder.transform(dates.to_frame())
+    np.testing.assert_array_equal(encoder.transform(change(dates).to_frame()), expected)
+    again = TableEncoder().fit(change(dates).to_frame(), y)
+    np.testing.assert_array_equal(again.transform(dates.to_frame()), expected)
+
+
+def test_dates_beyond_nanoseconds_are_days():
+    dates = pd.Series(pd.date_range("2020-01-01", periods=40, unit="s"))
+    dates.iloc[0] = pd.Timestamp("9999-12-31").as_unit("s")
+    encoded = TableEncoder().fit_transform(dates.to_frame(), np.arange(40) % 2)
+    assert encoded[0, 0] == encoded.max() and np.isfinite(encoded).all()

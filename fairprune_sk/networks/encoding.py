@@ -212,7 +212,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:
     """Columns of numbers, float64; NaN is missing."""
-    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = np.empty(frame.shape)
+    for i in range(frame.shape[1]):  # of a whole frame, pandas takes no NA among objects
+        numbers[:, i] = frame.iloc[:, i].to_numpy(dtype=np.float64, na_value=np.nan)
+    return numbers
 
 
 def _categories(frame: pd.DataFrame) -> np.ndarray:
@@ -231,10 +234,14 @@ def with_numbers(X: pd.DataFrame) -> pd.DataFrame:
     changed = {}
     for i, dtype in enumerate(X.dtypes):
         column = X.iloc[:, i]
+        if isinstance(dtype, pd.CategoricalDtype):
+            dtype = dtype.categories.dtype
+            column = column if is_number(dtype) else column.astype(dtype)
         if isinstance(dtype, pd.DatetimeTZDtype):
             column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         if pd.api.types.is_datetime64_any_dtype(dtype):
-            changed[i] = (column - pd.Timestamp(0)) / _DAY
+            # In its own unit: there are dates, such as 9999-12-31, that nanoseconds do not reach.
+            changed[i] = (column - pd.Timestamp(0).as_unit(column.dt.unit)) / _DAY
         elif pd.api.types.is_timedelta64_dtype(dtype):
             changed[i] = column / _DAY
     if not changed:
