@@ -14,6 +14,7 @@ from torch import nn
 
 from fairprune_sk import DivergedError, FairPruner, SmallGroupWarning, fairness_report
 from fairprune_sk.assessment import fairness_gap, noise_floor
+from fairprune_sk.fitting.validation import check_weight
 
 N = 300
 
@@ -149,6 +150,21 @@ def test_class_weights_are_numbers_from_0(rows, class_weight):
     X, y, sex = rows
     with pytest.raises(ValueError, match="class_weight=.* for 0 is none"):
         quick(class_weight=class_weight).fit(X, y, sensitive_features=sex)
+
+
+@pytest.mark.parametrize("value", [1, 4, 0.25, 1e300])
+def test_a_class_without_class_weight_has_weight_1(value):
+    y = np.array(["a", "b", "b", "c"])
+    weight = check_weight(None, {"b": value, "c": value}, y)
+    assert weight[0] * value == weight[1] == weight[3]
+
+
+def test_weights_beyond_64_bits_are_refused(rows):
+    X, y, sex = rows
+    with pytest.raises(ValueError, match="sample_weight with a number that is none in 64 bits"):
+        quick().fit(X, y, sensitive_features=sex, sample_weight=[10**400] * N)
+    with pytest.raises(ValueError, match="for 1 is none"):
+        quick(class_weight={1: 10**400}).fit(X, y, sensitive_features=sex)
 
 
 def test_two_classes_must_have_weight(rows):

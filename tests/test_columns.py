@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import tempfile
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 import fairprune_sk
 from fairprune_sk import FairPruner, SuspectColumnWarning, fairness_report
@@ -238,3 +242,65 @@ def test_booleans_take_0_and_1_and_no_other_number(frame, y):
         pruner.predict(frame.assign(member=frame["member"] * 5))
     with pytest.raises(ValueError, match="infinity.* in column 'income'"):
         pruner.predict(frame.assign(income=pd.Series([np.inf] * N, frame.index, dtype=object)))
+
+
+def test_a_column_keeps_the_type_of_its_values(frame, y):
+    days = frame["since"].dt.date
+    pruner = quick().fit(frame.assign(since=days), y)
+    assert len(pruner.predict(frame.assign(since=days)))
+    for other in (pd.Period("2020-01"), datetime.time(1), pd.Interval(0, 1), days.iloc[0].year):
+        with pytest.raises(ValueError, match="column 'since' with .*, but expected date values"):
+            pruner.predict(frame.assign(since=[other] * N))
+
+
+def test_nothing_is_nothing_whatever_its_type(frame, y):
+    pruner = quick().fit(frame, y)
+    for nothing in (pd.NaT, pd.NA, None, np.nan):
+        expected = pruner.predict_proba(frame.assign(income=np.nan))
+        column = pd.Series([nothing] * N, frame.index)
+        np.testing.assert_array_equal(pruner.predict_proba(frame.assign(income=column)), expected)
+    some = frame["income"].astype(object)
+    some.iloc[::2] = pd.NA
+    assert np.isfinite(pruner.predict_proba(frame.assign(income=some))).all()
+
+
+def test_a_signaling_nan_is_refused_by_column(frame, y):
+    column = pd.Series([Decimal("sNaN"), *[Decimal(1)] * (N - 1)], frame.index)
+    with pytest.raises(ValueError, match="column 'income' with a signaling NaN"):
+        quick().fit(frame.assign(income=column), y)
+
+
+@pytest.mark.parametrize("dtype", ["datetime64[s]", "timedelta64[s]"])
+def test_arrays_of_dates_are_no_numbers(y, dtype):
+    X = np.arange(2 * N).reshape(N, 2).astype(dtype)
+    for estimator in (None, nn.Linear(2, 2)):
+        with pytest.raises(ValueError, match=f"X of type {re.escape(dtype)}, but expected numbers"):
+            quick(estimator=estimator).fit(X, y.to_numpy())
+
+
+def test_an_array_holds_numbers(frame, y):
+    pruner = quick().fit(frame[["income", "job"]], y)
+    with pytest.raises(ValueError, match="column 1 with numbers, such as 2.0, but expected text"):
+        with pytest.warns(UserWarning, match="valid feature names"):
+            pruner.predict(np.full((3, 2), 2.0))
+    pruner.fit(frame[["income"]].to_numpy(), y.to_numpy())
+    with pytest.raises(ValueError, match="column 0 with dates, .* but expected numbers"):
+        pruner.predict(frame[["since"]].set_axis([0], axis=1))
+
+
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+def test_a_network_of_numbers_names_the_column_that_holds_none(frame, y):
+    numbers = frame[["income"]].assign(other=1.0)
+    pruner = quick(estimator=nn.Linear(2, 2), sparsity=0.0).fit(numbers, y)
+    for value in (np.nan, np.inf, 1e200, 1 + 1j):
+        for call in (pruner.predict, lambda X: pruner.fit(X, y)):
+            with pytest.raises(ValueError, match=r"columns that hold .*: \['other'\]"):
+                call(numbers.assign(other=value))
+
+
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+def test_a_forward_that_fails_at_predict_is_refused(y):
+    X = np.arange(2.0 * N).reshape(N, 2) / N
+    pruner = quick(estimator=nn.Linear(2, 2), sparsity=0.0).fit(X, y.to_numpy())
+    with pytest.raises(ValueError, match="on which the forward of Linear fails"):
+        pruner.predict(X[:, :, None])

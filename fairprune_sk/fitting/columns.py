@@ -23,13 +23,19 @@ TRIED_ROWS, LEAK_ACCURACY = 2000, 0.995
 # What a scale could be computed of in 64 bits.
 LARGEST_INPUT = 1e300
 
+# What a network can read; any other kind is that of values of one type, or of several.
+_PLAIN = ("numbers", "booleans", "dates", "durations", "text", "nothing")
+
 _DATE = r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T]\d{1,2}:\d{2}.*)?\s*"
 
 
 def kind_of(column: pd.Series) -> str:
-    """Say what a column holds: "numbers", "booleans", "dates", "durations", "text", or "values".
+    """Say what a column holds: one of ``_PLAIN``, "complex numbers", or values of pandas' type.
 
-    A column without any value holds "nothing".
+    Raises
+    ------
+    ValueError
+        If the column holds a signaling NaN, which nothing may look at.
     """
     dtype: Any = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -44,6 +50,12 @@ def kind_of(column: pd.Series) -> str:
         return "dates"
     if pd.api.types.is_timedelta64_dtype(dtype):
         return "durations"
+    try:
+        column.isna()
+    except ArithmeticError as error:
+        raise ValueError(
+            f"Got column {column.name!r} with a signaling NaN, but expected None for 'missing'."
+        ) from error
     inferred = pd.api.types.infer_dtype(column.astype(object), skipna=True)
     known = {
         "string": "text",
@@ -52,7 +64,7 @@ def kind_of(column: pd.Series) -> str:
         "empty": "nothing",
     }
     numbers = ("integer", "floating", "mixed-integer-float", "decimal")
-    return "numbers" if inferred in numbers else known.get(inferred, "values")
+    return "numbers" if inferred in numbers else known.get(inferred, f"{inferred} values")
 
 
 def check_columns(X: pd.DataFrame, *, encoded: bool) -> None:
@@ -81,7 +93,7 @@ def check_columns(X: pd.DataFrame, *, encoded: bool) -> None:
                     f"Input X contains infinity, or numbers beyond {LARGEST_INPUT:g}, in column "
                     f"{name!r}: replace them with a number, or with NaN for 'missing'."
                 )
-        elif kind == "values":
+        elif kind not in _PLAIN:
             try:
                 known = column.astype(object).dropna()
                 known.nunique()  # values that can be told apart
@@ -130,7 +142,7 @@ def like_those_of_fit(X: pd.DataFrame, kinds: list[str]) -> pd.DataFrame:
     for i, expected in enumerate(kinds):
         column = X.iloc[:, i]
         found = kind_of(column)
-        if found in (expected, "nothing") or expected == "nothing":
+        if expected in (found, "nothing") or not column.notna().any():
             continue
         if expected == "numbers" and found == "booleans":  # True is 1
             continue
@@ -143,7 +155,7 @@ def like_those_of_fit(X: pd.DataFrame, kinds: list[str]) -> pd.DataFrame:
                 continue
         example = column.dropna().astype(object).iloc[0]  # as plain Python prints it
         raise ValueError(
-            f"Got column {X.columns[i]!r} with {found}, such as {example!r}, but expected "
+            f"Got column {X.columns.tolist()[i]!r} with {found}, such as {example!r}, but expected "
             f"{expected}, as in fit: convert it to what it was then."
         )
     if not changed:

@@ -178,7 +178,14 @@ class Fitted:
             device = torch.device("cpu") if device.type == "mps" else device  # knows no doubles
             module = copy.deepcopy(plain(module)).to(device).double()
             rows = rows.astype(np.float64)
-        values = function(module, table_of(Batch(rows), torch.device("cpu"))).float().numpy()
+        table = table_of(Batch(rows), torch.device("cpu"))
+        try:
+            values = function(module, table).float().numpy()
+        except (RuntimeError, IndexError) as error:  # torch's, for shapes and for codes
+            raise ValueError(
+                f"Got X on which the forward of {type(plain(module)).__name__} fails, but expected "
+                f"rows like those of fit: {error}"
+            ) from error
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise ValueError(

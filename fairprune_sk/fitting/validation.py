@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any, NamedTuple
@@ -135,9 +136,11 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
     if estimator.estimator is not None:
         if isinstance(X, pd.DataFrame):
             _check_numbers(X)
-        return validate_data(
-            estimator, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
-        )
+        _check_type(X)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused, without a warning
+            return validate_data(
+                estimator, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=1
+            )
     X = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -153,6 +156,7 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
         X = with_numbers(X)
         check_columns(X, encoded=reset)
         return X
+    _check_type(X)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a sum that overflows is refused below
             X = validate_data(
@@ -160,8 +164,23 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
             )
     except OverflowError as error:
         raise ValueError(f"Got X with a number that is none in 64 bits: {error}.") from error
-    check_columns(pd.DataFrame(X), encoded=reset)
+    frame = pd.DataFrame(X)
+    if reset:
+        estimator._kinds = ["numbers"] * X.shape[1]
+    else:
+        like_those_of_fit(frame, estimator._kinds)
+    check_columns(frame, encoded=reset)
     return X
+
+
+def _check_type(X: Any) -> None:
+    """Refuse arrays that would become numbers without a word."""
+    dtype = getattr(X, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "mM":
+        raise ValueError(
+            f"Got X of type {dtype}, but expected numbers: pass dates and durations as columns of "
+            "a DataFrame to the default network, or convert them to numbers."
+        )
 
 
 def _check_streamed(estimator: Any, X: Any, reset: bool) -> Any:
@@ -207,20 +226,27 @@ def check_weight(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.nda
         return None
     weight = np.ones(len(y))
     if sample_weight is not None:
-        weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        try:
+            weight = _check_sample_weight(
+                sample_weight, y, dtype=np.float64, ensure_non_negative=True
+            )
+        except OverflowError as error:
+            raise ValueError(
+                f"Got sample_weight with a number that is none in 64 bits: {error}."
+            ) from error
         weight = scaled_weight(weight)
     if isinstance(class_weight, dict):
         for label, value in class_weight.items():
-            if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+            real: Any = value if isinstance(value, Real) else -1
+            if not 0 <= real <= sys.float_info.max:  # compared as it is: it may be none in 64 bits
                 raise ValueError(
                     f"Got class_weight={class_weight!r}, but expected a finite number that is not "
                     f"negative for each class: {value!r} for {label!r} is none."
                 )
-        values = np.array([*class_weight.values()], dtype=np.float64)
-        if values.any():  # two large factors would overflow
-            class_weight = dict(zip(class_weight, scaled_weight(values).tolist(), strict=True))
     if class_weight is not None:
-        weight = weight * compute_sample_weight(class_weight, y)
+        factor = compute_sample_weight(class_weight, y)
+        # Scaled: two large factors would overflow.
+        weight = weight * (scaled_weight(factor) if factor.any() else factor)
     weighed = np.unique(y[weight_seen(weight) > 0]).tolist() if weight.any() else []
     if len(weighed) < 2:
         raise ValueError(
@@ -232,12 +258,23 @@ def check_weight(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.nda
 
 def _check_numbers(X: pd.DataFrame) -> None:
     """Refuse, by name, columns that a network other than the default one cannot read."""
-    other = [str(n) for n, dtype in X.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    types = pd.api.types
+    numbers = [types.is_numeric_dtype(t) and not types.is_complex_dtype(t) for t in X.dtypes]
+    other = [str(name) for name, known in zip(X.columns, numbers, strict=True) if not known]
     if other:
         raise ValueError(
             f"Got X with columns that hold no numbers: {other[:10]}. Only the default network "
             "(estimator=None) encodes categories: encode them before, as with scikit-learn's "
             "OneHotEncoder."
+        )
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(X.to_numpy(dtype=np.float32, na_value=np.nan)).all(axis=0)
+    if not finite.all():
+        raise ValueError(
+            f"Got X with columns that hold NaN, infinity, or numbers beyond 32 bits: "
+            f"{[str(name) for name in X.columns[~finite]][:10]}. Only the default network "
+            "(estimator=None) takes missing values: fill them in before, as with scikit-learn's "
+            "SimpleImputer."
         )
 
 
