@@ -10,7 +10,7 @@ TARGET ?=
 SENSITIVE ?=
 POSITIVE ?=
 
-.PHONY: demo test lint evidence comparison benchmark clean
+.PHONY: demo test lint evidence attack comparison benchmark clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ lint: $(VENV)/.test
 # The figures of docs/evidence.md: real tables, five seeds, about twenty minutes on two cores.
 evidence: $(VENV)/.test
 	$(BIN)/python examples/real_tables.py
+
+# 10,000 cases that no user should pass, or that some do: about ten minutes on one core.
+attack: $(VENV)/.test
+	$(BIN)/python examples/attack.py
 
 # The fits, figures and tables of docs/comparison.md: hours on two cores; goes on where it stopped.
 comparison: $(VENV)/.test

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -149,3 +151,9 @@ def test_a_miss_says_which_rows_it_is_about(rows):
     X, y, s = (part[:600] for part in rows)
     with pytest.warns(ConstraintNotMetWarning, match="gap to be expected on unseen rows is"):
         quick(tolerance_on="unseen", tolerance=0.0).fit(X, y, sensitive_features=s)
+
+
+def test_folds_with_a_class_of_one_row_are_cut_without_a_word():
+    rows = SimpleNamespace(y=np.array([0, 0, 0, 1, 1, 2]), group=np.zeros(6, dtype=int))
+    held = [held for _, held in unseen._folds(rows, 0)]
+    assert sorted(np.concatenate(held)) == [*range(6)]

@@ -167,7 +167,7 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
     frame = pd.DataFrame(X)
     if reset:
         estimator._kinds = ["numbers"] * X.shape[1]
-    else:
+    elif hasattr(estimator, "_kinds"):
         like_those_of_fit(frame, estimator._kinds)
     check_columns(frame, encoded=reset)
     return X
