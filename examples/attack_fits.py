@@ -96,7 +96,7 @@ class Tuple(Small):
 
 def _net(n_features: int, n_classes: int, dice: Dice) -> NeuralNetClassifier:
     return NeuralNetClassifier(
-        dice.one_of([Small], [NaNs, Tuple]),
+        dice.one_of([Small], [NaNs]),
         module__n_features=n_features,
         module__n_outputs=n_classes,
         criterion=nn.CrossEntropyLoss,
@@ -409,16 +409,19 @@ def _groups(dice: Dice, signal: np.ndarray, largest: int) -> tuple[Any, list]:
         lambda c: pd.DataFrame(index=range(n)),
         lambda c: {},
         lambda c: {"a": c[0], "b": c[0][:-1]},
+        lambda c: sparse.csr_matrix(np.arange(n) % 2),
+    ]
+    own = [
         lambda c: signal,
         lambda c: signal.astype(complex),
-        lambda c: pd.Series(c[0], index=rng.permutation(n)),
-        lambda c: iter(c[0]),
-        lambda c: sparse.csr_matrix(np.arange(n) % 2),
         lambda c: pd.date_range("2020", periods=n),
+        lambda c: pd.Series(np.arange(n) // 20, index=rng.permutation(n)),
     ]
-    change = dice.one_of(single if len(columns) == 1 else several, odd)
+    change = dice.one_of(single if len(columns) == 1 else several, odd + own)
     passed = change(columns)
-    return passed, columns if change in single + several else []
+    if change in own:
+        columns = [np.asarray(passed).astype(object)]
+    return passed, [] if change in odd else columns
 
 
 def _weights(dice: Dice, y: np.ndarray, group: list) -> tuple[Any, np.ndarray | None]:
@@ -645,7 +648,8 @@ def draw(rng: np.random.Generator) -> Fit:
         parameters["class_weight"] = {name: 2.0 ** rng.integers(-2, 3) for name in names[:2]}
     objects = _objects(dice)
     if not default:
-        n_features = np.shape(X)[1] if len(np.shape(X)) > 1 else 1
+        shape = (1, *np.shape(X[0])) if isinstance(X, list) else getattr(X, "shape", ())
+        n_features = shape[1] if len(shape) > 1 else 1
         objects["estimator"] = lambda: _estimator(n_features, len(names), dice)
     missing = parameters["missing_sensitive"]
     group = _joined(columns, "ignore" if missing == "error" else missing)

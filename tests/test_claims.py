@@ -209,6 +209,9 @@ def test_rows_of_unknown_groups_are_counted(rows):
         ({"callbacks": [3]}, "callbacks with 3"),
         ({"callbacks": [("x", "y")]}, "callbacks with "),
         ({"callbacks": [("x", EarlyStopping()), ("x", EarlyStopping())]}, "different names"),
+        ({"callbacks": [("train_loss", EarlyStopping())]}, "none of .*'train_loss'"),
+        ({"callbacks": [("print_log", EarlyStopping())], "verbose": 1}, "none of .*'print_log'"),
+        ({"callbacks": [("EarlyStopping", EarlyStopping()), EarlyStopping()]}, "different names"),
         ({"mask_lr": 1e300}, "mask_lr"),
         ({"lr": 10**400}, "lr"),
         ({"device": "meta"}, "device='meta'"),
@@ -228,3 +231,9 @@ def test_groups_may_be_an_index_of_several_levels(rows):
     X, y, sex = rows
     index = pd.MultiIndex.from_arrays([sex, sex], names=["sex", "again"])
     assert quick().fit(X, y, sensitive_features=index).groups_.tolist() == [("f", "f"), ("m", "m")]
+
+
+def test_a_tolerance_of_true_is_1(rows):
+    X, y, sex = rows
+    pruner = quick(tolerance=True, gap_method="to_overall", max_epochs=1)
+    assert pruner.fit(X, y, sensitive_features=sex).violation_ <= 0

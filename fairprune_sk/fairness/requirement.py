@@ -62,7 +62,8 @@ def requirement_of(estimator: Any) -> Requirement | None:
         return _from_moment(constraint)
     if isinstance(constraint, str):
         constraint = CONSTRAINTS[constraint]()
-    return Requirement(constraint, estimator.tolerance, estimator.gap_method)
+    tolerance = None if estimator.tolerance is None else float(estimator.tolerance)
+    return Requirement(constraint, tolerance, estimator.gap_method)
 
 
 def _from_moment(moment: Moment) -> Requirement:

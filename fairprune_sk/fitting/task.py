@@ -26,6 +26,9 @@ from fairprune_sk.solvers import SOLVERS, Solver, Start
 # Tables of one batch have no use for rows in an order, or one by one.
 MERGED_ROWS = 2048
 
+# Names of the callbacks that the pruning phase brings; without "print_log", which it may.
+OWN_CALLBACKS = ("epoch_timer", "train_loss", "lr_schedule")
+
 # What is tried before training: enough to see shapes.
 FEW = slice(0, 2)
 
@@ -89,7 +92,7 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
         resolved["granularity"] = GRANULARITIES[granularity]
     if isinstance(solver, str):
         resolved["solver"] = SOLVERS[solver]()
-    check_callbacks(resolved["callbacks"])
+    check_callbacks(resolved["callbacks"], bool(resolved["verbose"]))
     resolved["device"] = resolve_device(resolved["device"])
     if resolved["memory"] is not None and resolved["random_state"] is None:
         warn_at_caller(
@@ -101,15 +104,15 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
     return Settings(**{name: resolved[name] for name in Settings.__dataclass_fields__})
 
 
-def check_callbacks(callbacks: list | None) -> None:
+def check_callbacks(callbacks: list | None, verbose: bool) -> None:
     """Refuse what skorch would fail on when the pruning begins.
 
     Raises
     ------
     ValueError
-        If one is no skorch callback, or two have one name.
+        If one is no skorch callback, or has the name of another, or of the pruning's own.
     """
-    names = []
+    names, own = [], [*OWN_CALLBACKS, *(["print_log"] if verbose else [])]
     for given in callbacks or []:
         named = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str)
         callback = given[1] if named else given
@@ -120,8 +123,11 @@ def check_callbacks(callbacks: list | None) -> None:
                 "and one."
             )
         names += [given[0]] if named else []
-    if len(set(names)) < len(names):
-        raise ValueError(f"Got callbacks named {names}, but expected different names.")
+        own += [] if named else [kind.__name__]
+    if len({*names} - {*own}) < len(names):
+        raise ValueError(
+            f"Got callbacks named {names}, but expected different names, and none of {own}."
+        )
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
