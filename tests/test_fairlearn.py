@@ -5,6 +5,8 @@ The oracle of every gap is fairlearn's own MetricFrame on the training rows.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -27,7 +29,8 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from fairprune_sk import ConstraintNotMetWarning, FairPruner, SmallGroupWarning
-from fairprune_sk.fairness.constraints import DemographicParity
+from fairprune_sk.fairness.constraints import DemographicParity, hard_outcome
+from fairprune_sk.networks.batch import Batch
 
 
 class Mlp(nn.Module):
@@ -325,6 +328,45 @@ def test_a_moment_is_met_where_fairlearn_finds_it_met(rows, name, bound, max_epo
         assert pruner.violation_ == pytest.approx(excess, abs=1e-6)
     if max_epochs == 120:
         assert pruner.violation_ <= 0
+
+
+STRATA = {  # what there is in stratum "v", with groups, labels and strata changed in place
+    "all": lambda s, y, c: None,
+    "no positive": lambda s, y, c: np.copyto(y, 0, where=c == "v"),
+    "no group c": lambda s, y, c: np.copyto(c, "u", where=s == "c"),
+    "one group": lambda s, y, c: np.copyto(s, "a", where=c == "v"),
+}
+
+
+@fairlearn_on_pandas_3
+@pytest.mark.parametrize("bound", [{"difference_bound": 0.07}, {"ratio_bound": 0.8}], ids=str)
+@pytest.mark.parametrize("strata", STRATA)
+@pytest.mark.parametrize("name", MOMENTS)
+def test_the_cells_of_a_moment_are_fairlearns_with_strata_and_without_some(name, strata, bound):
+    rng = np.random.default_rng(0)
+    s, c = rng.choice(["a", "b", "c"], 400), rng.choice(["u", "v", "w"], 400)
+    y, y_pred = rng.integers(0, 2, (2, 400))
+    STRATA[strata](s, y, c)
+    X, moment = np.zeros((400, 1)), getattr(reductions, name)(**bound)
+    pruner = FairPruner(constraint=moment, min_group_count=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SmallGroupWarning)
+        given = pruner._given(X, y, None, s, c, None)
+    parity = given.parity
+    logits = torch.from_numpy(2.0 * y_pred - 1.0)[:, None]
+    outcome = hard_outcome(parity.outcome_logits(logits, torch.from_numpy(y)))
+    violation = parity.violation(parity.sums(outcome, Batch(X, cell=given.cell)))
+
+    moment.load_data(X, y, sensitive_features=s, control_features=c)
+    # With control features, its moments of one label compare the rows of the other as well.
+    own = [cell for cell in moment.index if not cell[1].endswith(",nan")]
+    excess = (moment.gamma(lambda X: y_pred) - moment.bound())[own].max()
+    assert (violation <= 0) == (excess <= 0)
+    if "difference_bound" in bound:
+        assert violation == pytest.approx(excess, abs=1e-6)
+    cells = {cell[1:] for cell in own}
+    alone = {event for event, _ in cells if sum(other == event for other, _ in cells) == 1}
+    assert int(parity.constrained.sum()) == len(cells) - len(alone)
 
 
 def test_a_moment_without_a_bound_has_fairlearns_default(rows):

@@ -190,7 +190,9 @@ def check_parity(
         more = f"; and {len(indices) - most} more" if len(indices) > most else ""
         return "; ".join(map(name, indices[:most])) + more
 
-    impossible = (counts == 0) & (totals >= _NO_ACCIDENT * least)
+    # What no group has an example of, such as a label in a stratum, is compared nowhere.
+    somewhere = (counts.view(-1, n_groups).sum(1) > 0).repeat_interleave(n_groups)
+    impossible = somewhere & (counts == 0) & (totals >= _NO_ACCIDENT * least)
     if impossible.any():
         raise ValueError(
             f"Got groups without an example that {type(constraint).__name__} conditions on: "
