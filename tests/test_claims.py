@@ -14,6 +14,7 @@ from torch import nn
 
 from fairprune_sk import DivergedError, FairPruner, SmallGroupWarning, fairness_report
 from fairprune_sk.assessment import fairness_gap, noise_floor
+from fairprune_sk.fairness import DemographicParity
 from fairprune_sk.fitting.validation import check_weight
 
 N = 300
@@ -225,6 +226,16 @@ def test_parameters_are_refused_before_training(rows, monkeypatch, settings, mes
     monkeypatch.setattr("fairprune_sk.pruner.train_dense", lambda *args: pytest.fail("trained"))
     with pytest.raises(ValueError, match=message):
         quick(**settings).fit(X, y, sensitive_features=sex)
+
+
+def test_events_of_a_notion_of_ones_own_are_those_that_it_names(rows):
+    class Nonsense(DemographicParity):
+        def event(self, is_class):
+            return torch.full_like(is_class, 7, dtype=torch.int64)
+
+    X, y, sex = rows
+    with pytest.raises(ValueError, match="Nonsense with codes of events beyond its .'all',"):
+        quick(constraint=Nonsense()).fit(X, y, sensitive_features=sex)
 
 
 def test_groups_may_be_an_index_of_several_levels(rows):

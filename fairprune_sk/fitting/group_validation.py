@@ -170,6 +170,11 @@ def check_parity(
         for name in strata
     ]
     n_cells = len(conditions) * n_groups
+    if int(cell.max()) >= n_cells:
+        raise ValueError(
+            f"Got {type(constraint).__name__} with codes of events beyond its {constraint.events}, "
+            "but expected OUTSIDE, or the position of one of them."
+        )
     counts = torch.from_numpy(_rows_in(cell.numpy(), n_cells, weight))
     # Rows of the cell's group in its stratum, whatever their label.
     within = np.where((group >= 0) & (stratum >= 0), stratum * n_groups + group, OUTSIDE)
