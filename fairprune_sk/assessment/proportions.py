@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaincinv, gammaln, ndtri
 
-_N_CELLS = 8
+_N_CELLS = 12
 """Cells of the nuisance rate's interval, and parts of each that is looked at more closely."""
 
-_DEPTH = 3
-"""How often: the finest cells are a 512th of the interval."""
+_DEPTH = 2
+"""How often: the finest cells are a 144th of the interval; finer ones gain 1% of a distance."""
 
 _NUISANCE_SHARE = 0.02
 """Part of alpha that goes to the interval of the nuisance rate (Berger and Boos)."""
@@ -31,7 +31,7 @@ _LOG_OUTSIDE = 20.0
 _SLACK = 1e-8
 """Added to every probability: the four tails that were cut off, and rounding."""
 
-_PRECISION = 2e-3
+_PRECISION = 4e-3
 """Of a bound, as a part of its distance from what was seen; it is rounded upwards."""
 
 _EPS = np.finfo(float).eps
@@ -132,7 +132,7 @@ class Excess:
     of level 1 − ``alpha`` / 50 (Berger and Boos). Outcomes that rank at most as high as the one
     seen become less likely as p1 rises and more likely as p2 rises, so a cell of the interval
     is covered by its worst corner, not by points on a grid. Cells whose corner is not excluded
-    are divided, down to a 512th of the interval.
+    are divided once, to a 144th of the interval.
 
     Parameters
     ----------
@@ -183,7 +183,8 @@ class Excess:
         limit = self.rank + 1e-12  # ties are ties whatever the rounding
         while (low < high).any():
             middle = (low + high) // 2
-            inside = (middle == high) | (self._ranks(new, middle) <= limit)
+            inside = self._ranks(new, np.minimum(middle, self.second.n)) <= limit
+            inside |= middle == high  # found
             low, high = np.where(inside, low, middle + 1), np.where(inside, middle, high)
         self._known[new] = high
         return self._known[x1]
@@ -245,12 +246,12 @@ class Excess:
         return False
 
     def upper(self) -> float:
-        """Upper bound of the excess, a 500th of its distance too large at most."""
+        """Upper bound of the excess, a 250th of its distance from what was seen too large at most."""
         limits = (-1.0, 1.0) if self.comparison == "difference" else (-1e6, 1.0)
         guess = self.rank if self.comparison == "difference" else -np.expm1(-self.rank)
         guess = float(np.clip(guess, *limits))
         reach = max(guess - float(np.clip(self.seen, *limits)), 1e-4)
-        low, high = self._bracket(guess, 0.02 * reach, *limits)
+        low, high = self._bracket(guess, 4 * _PRECISION * reach, *limits)
         while high - low > _PRECISION * reach:
             middle = (low + high) / 2
             low, high = (low, middle) if self.excluded(middle) else (middle, high)
