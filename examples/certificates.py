@@ -122,13 +122,11 @@ def false_certificates(n: list[int], rates: list[float], seed: int) -> int:
 def exact_share(n: list[int], rates: list[float]) -> float:
     """Chance that the bound of one pair is too small, summed over all samples."""
     (n1, n2), (p1, p2) = n, rates
+    chance = np.outer(binom.pmf(range(n1 + 1), n1, p1), binom.pmf(range(n2 + 1), n2, p2))
     share = 0.0
-    for x1 in range(n1 + 1):
-        for x2 in range(n2 + 1):
-            weight = binom.pmf(x1, n1, p1) * binom.pmf(x2, n2, p2)
-            if weight > 1e-9:
-                excess = Excess(Counts(x1, n1), Counts(x2, n2), ALPHA)
-                share += weight * excess.excluded(p1 - p2)
+    for x1, x2 in np.argwhere(chance > 1e-8).tolist():
+        if Excess(Counts(x1, n1), Counts(x2, n2), ALPHA).excluded(p1 - p2):
+            share += chance[x1, x2]
     return share
 
 

@@ -246,7 +246,7 @@ class Excess:
         return False
 
     def upper(self) -> float:
-        """Upper bound of the excess, a 250th of its distance from what was seen too large at most."""
+        """Upper bound of the excess; rounded up, by a 250th of its distance from what was seen."""
         limits = (-1.0, 1.0) if self.comparison == "difference" else (-1e6, 1.0)
         guess = self.rank if self.comparison == "difference" else -np.expm1(-self.rank)
         guess = float(np.clip(guess, *limits))
