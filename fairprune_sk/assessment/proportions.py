@@ -34,6 +34,9 @@ _SLACK = 1e-8
 _PRECISION = 4e-3
 """Of a bound, as a part of its distance from what was seen; it is rounded upwards."""
 
+_WIDER = 0.02
+"""By how much of its distance a bound is usually above the approximate limit."""
+
 _EPS = np.finfo(float).eps
 _TINY = 1e-12  # a rate of 0 in a logarithm
 
@@ -251,6 +254,7 @@ class Excess:
         guess = self.rank if self.comparison == "difference" else -np.expm1(-self.rank)
         guess = float(np.clip(guess, *limits))
         reach = max(guess - float(np.clip(self.seen, *limits)), 1e-4)
+        guess = min(guess + _WIDER * reach, limits[1])
         low, high = self._bracket(guess, 4 * _PRECISION * reach, *limits)
         while high - low > _PRECISION * reach:
             middle = (low + high) / 2
