@@ -3,6 +3,7 @@
 from typing import Any
 
 from fairprune_sk._version import __version__
+from fairprune_sk.assessment.certificate import Certificate, certify
 from fairprune_sk.assessment.report import FairnessReport, fairness_report
 from fairprune_sk.assessment.scoring import make_fairness_scorer
 from fairprune_sk.assessment.selection import sparsest_within
@@ -18,6 +19,7 @@ from fairprune_sk.solvers import BilevelSolver
 
 __all__ = [
     "BilevelSolver",
+    "Certificate",
     "CollapseWarning",
     "ConstraintNotMetWarning",
     "DivergedError",
@@ -27,6 +29,7 @@ __all__ = [
     "SuspectColumnWarning",
     "__version__",
     "benchmark",
+    "certify",
     "fairness_report",
     "load",
     "make_fairness_scorer",

@@ -5,6 +5,7 @@ the fairness report, scorers for model selection, the cost report. Only the cost
 a fit leaves; everything else takes any classifier.
 """
 
+from fairprune_sk.assessment.certificate import Certificate, certify
 from fairprune_sk.assessment.cost import CostReport, cost_report
 from fairprune_sk.assessment.gaps import fairness_gap
 from fairprune_sk.assessment.noise import GapEstimate, gap_estimate, noise_floor
@@ -13,7 +14,9 @@ from fairprune_sk.assessment.scoring import make_fairness_scorer
 from fairprune_sk.assessment.selection import sparsest_within
 
 __all__ = [
+    "Certificate",
     "CostReport",
+    "certify",
     "FairnessReport",
     "GapEstimate",
     "cost_report",
