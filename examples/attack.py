@@ -10,8 +10,8 @@ and the exit status is 1::
 
 The rules are those of ``attack_rules``: no error but ValueError and TypeError, none after training
 has begun but DivergedError, no warning that is not documented, no claim of fairness that
-fairlearn's MetricFrame does not find, and no prediction that rests on values which changed their
-meaning.
+fairlearn's MetricFrame does not find, no prediction that rests on values which changed their
+meaning, and no changed file that is not refused by name or predicts.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import attack_files
 import attack_fits
 import attack_tables
 import numpy as np
@@ -42,6 +43,7 @@ class Attack(NamedTuple):
 ATTACKS = {
     "fits": Attack(attack_fits.case, 2500),
     "tables": Attack(attack_tables.case, 6500),
+    "files": Attack(attack_files.case, 1000),
 }
 """Every attack by name: one more is a line here."""
 

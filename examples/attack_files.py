@@ -1,39 +1,36 @@
 """Attack files of fitted estimators: change them, with checksums that fit, and load them.
 
 A checksum shows damage; whoever changes a file on purpose writes another one. Whatever a file
-holds, `fairprune_sk.load` must give an estimator that predicts, or a ValueError that names it::
-
-    python examples/attack_files.py --cases 1000 --seed 0
-
-prints how often each happened; anything else is a fault, and makes the exit status 1.
+holds, `fairprune_sk.load` must give an estimator that predicts, or a ValueError that names it.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import hashlib
 import io
 import json
-import sys
 import tempfile
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from attack_rules import BrokenRuleError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import nn
 
 from fairprune_sk import FairPruner, load
 from fairprune_sk.datasets import make_biased_classification
+
+FOLDER = tempfile.TemporaryDirectory()
 
 MANIFEST, STATE, TENSORS = "fairprune_sk.json", "state.json", "tensors.safetensors"
 
@@ -278,46 +275,25 @@ def fit_and_save(own: bool, path: Path) -> Saved:
     return Saved(path.read_bytes(), estimator, X[:20], pruner.predict_proba(X[:20]))
 
 
-def attack(n_cases: int, seed: int, folder: Path) -> Counter[str]:
-    """Count what comes of mutated files: of the default network, and of one of the user's.
+@cache
+def saved_file(own: bool) -> Saved:
+    """Fit and save once, for all cases."""
+    return fit_and_save(own, Path(FOLDER.name) / "a.fairprune")
 
-    Parameters
-    ----------
-    n_cases : int
-    seed : int
-        Of the mutations: the same ones each time.
-    folder : path
-        For the files.
 
-    Returns
-    -------
-    Counter
-        By outcome; those that are not in :data:`GOOD` are faults.
+def case(rng: np.random.Generator) -> str:
+    """Change a file, of the default network or of one of the user's, and say what comes of it.
+
+    Raises
+    ------
+    BrokenRuleError
+        If that is not in :data:`GOOD`.
     """
-    path = folder / "a.fairprune"
-    files = [fit_and_save(own, path) for own in (False, True)]
-    counts: Counter[str] = Counter()
-    for case, rng in enumerate(np.random.default_rng(seed).spawn(n_cases)):
-        saved = files[case % 4 == 0]
-        path.write_bytes(mutated(saved.content, rng))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            counts[outcome(path, saved)] += 1
-    return counts
-
-
-def main() -> None:
-    """Attack, and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        counts = attack(options.cases, options.seed, Path(folder))
-    for what, n in counts.most_common():
-        print(f"{n:6,}  {what}{'' if what in GOOD else '   <- a fault'}")
-    sys.exit(int(any(what not in GOOD for what in counts)))
-
-
-if __name__ == "__main__":
-    main()
+    saved, path = saved_file(bool(rng.integers(4) == 0)), Path(FOLDER.name) / "b.fairprune"
+    path.write_bytes(mutated(saved.content, rng))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        what = outcome(path, saved)
+    if what not in GOOD:
+        raise BrokenRuleError(what)
+    return what

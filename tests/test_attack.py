@@ -28,6 +28,11 @@ def test_sixty_cases_break_no_rule(attack, capsys):
     assert "60 cases in" in capsys.readouterr().out
 
 
+def test_mutated_files_predict_or_are_refused_by_name(attack, capsys):
+    assert attack.main(["--cases", "600", "--only", "files"]) == 0, capsys.readouterr().out
+    assert "refused by name" in capsys.readouterr().out
+
+
 def test_a_case_is_the_same_each_time(attack, monkeypatch):
     monkeypatch.setitem(attack.ATTACKS, "fits", attack.Attack(lambda rng: str(rng.random()), 1))
     assert attack.run_case("fits", 7) == attack.run_case("fits", 7) != attack.run_case("fits", 8)
