@@ -6,24 +6,25 @@ import inspect
 import textwrap
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 from sklearn.utils import column_or_1d
 
 from fairprune_sk.assessment.classifiers import check_predicted, positive_last, unwrapped
 from fairprune_sk.assessment.gaps import gaps_by_class, largest_gap, notion_cells, notion_of
 from fairprune_sk.assessment.layout import LINE_WIDTH, number, text_of, wrapped
 from fairprune_sk.assessment.notes import _listed, alarms_of
-from fairprune_sk.assessment.proportions import (
-    Counts,
-    approximate_limit,
-    excess_of,
-    lower_excess,
-    upper_excess,
+from fairprune_sk.assessment.pairs import (
+    Pair,
+    Sample,
+    group_name_in,
+    ordered_pairs,
+    rows_needed,
+    too_small,
 )
+from fairprune_sk.assessment.proportions import lower_excess, upper_excess
 from fairprune_sk.assessment.rates import Rows, checked_groups, checked_strata, row_names
 from fairprune_sk.assessment.scoring import _label_codes
 from fairprune_sk.fairness.constraints import Constraint
@@ -31,12 +32,6 @@ from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of
 
 _MAX_PAIRS = 12  # of a printed certificate
-
-_MOST_ROWS = 10**9
-"""Where more rows of a cell than this are needed, no number of them is named."""
-
-_MARGIN = 1.05
-"""On the distance of an approximate limit from what was seen: exact bounds are up to 4% wider."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -278,7 +273,7 @@ def certify(
             (1,) if len(labels) == 2 else tuple(range(len(labels))),
         )
         kept = rows.grouped()
-        sample = _Sample(
+        sample = Sample(
             rows.take(kept),
             y_pred[kept],
             labels,
@@ -299,16 +294,6 @@ def certify(
 
 
 # --- what is asked, and of whom ---
-
-
-class _Sample(NamedTuple):
-    """Rows with a group, with what one classifier predicts, and names for all codes."""
-
-    rows: Rows
-    y_pred: np.ndarray
-    labels: list[Any]
-    groups: list[str]
-    strata: list[str] | None
 
 
 def _asked(
@@ -365,31 +350,15 @@ def _predicted(
 # --- bounds ---
 
 
-class _Pair(NamedTuple):
-    """Two groups under one condition."""
-
-    event: int
-    outcome: int
-    stratum: int
-    group: int
-    other: int
-    first: Counts
-    second: Counts
-
-    def gap(self, comparison: str) -> float:
-        """By how much the first rate exceeds the second; NaN without rows."""
-        if min(self.first.n, self.second.n) == 0:
-            return np.nan
-        return excess_of(self.first.rate, self.second.rate, comparison)
-
-
-def _certificate(sample: _Sample, requirement: Requirement, alpha: float) -> Certificate:
+def _certificate(sample: Sample, requirement: Requirement, alpha: float) -> Certificate:
     """Bound the gap of one classifier."""
     constraint, tolerance = requirement.constraint, requirement.tolerance
     cells = notion_cells(constraint, sample.rows.tally(sample.y_pred))
     rows = np.zeros(cells.n.shape[2:], dtype=np.int64)
     np.add.at(rows, (sample.rows.stratum, sample.rows.group), 1)
-    pairs = _pairs(np.rint(cells.shares @ cells.patterns * cells.n[..., None]), cells.n, rows)
+    pairs = ordered_pairs(
+        np.rint(cells.shares @ cells.patterns * cells.n[..., None]), cells.n, rows
+    )
     if not pairs:
         raise ValueError("Got fewer than two groups in every stratum: there is nothing to compare.")
 
@@ -413,8 +382,8 @@ def _certificate(sample: _Sample, requirement: Requirement, alpha: float) -> Cer
         verdict = "within" if upper <= tolerance else "cannot tell"
         verdict = "above" if lower > tolerance else verdict
     if verdict == "cannot tell":
-        needed = _rows_needed(pairs, table, rows, requirement, alpha)
-        keys = [_group_name(sample, *key) for key in needed.index]
+        needed = rows_needed(pairs, table, rows, requirement, alpha)
+        keys = [group_name_in(sample, *key) for key in needed.index]
         needed = pd.Series(needed.to_numpy(), pd.Index(keys, name="group"), name="rows_needed")
     return Certificate(
         upper=upper,
@@ -431,29 +400,8 @@ def _certificate(sample: _Sample, requirement: Requirement, alpha: float) -> Cer
     )
 
 
-def _pairs(hits: np.ndarray, n: np.ndarray, rows: np.ndarray) -> list[_Pair]:
-    """Ordered pairs of groups that have rows in a stratum, for every condition.
-
-    Parameters
-    ----------
-    hits : ndarray of shape (n_events, n_blocks, n_strata, n_groups, n_outcomes)
-    n : ndarray of shape (n_events, n_blocks, n_strata, n_groups)
-    rows : ndarray of shape (n_strata, n_groups)
-    """
-    n_events, n_blocks, n_strata, _, n_outcomes = hits.shape
-    pairs = []
-    for event, block, outcome, stratum in np.ndindex(n_events, n_blocks, n_outcomes, n_strata):
-        here = hits[event, block, stratum, :, outcome].astype(int)
-        cell = [Counts(int(x), int(m)) for x, m in zip(here, n[event, block, stratum], strict=True)]
-        found = np.flatnonzero(rows[stratum]).tolist()
-        # Events come in the order of their declaration turned round.
-        at = (n_events - 1 - event, block * n_outcomes + outcome, stratum)
-        pairs += [_Pair(*at, i, j, cell[i], cell[j]) for i in found for j in found if i != j]
-    return pairs
-
-
 def _named(
-    pairs: list[_Pair], bounds: pd.DataFrame, sample: _Sample, constraint: Constraint
+    pairs: list[Pair], bounds: pd.DataFrame, sample: Sample, constraint: Constraint
 ) -> pd.DataFrame:
     """Tidy table of the pairs, the largest upper bound first."""
     columns: dict[str, list[Any]] = {"event": [constraint.events[p.event] for p in pairs]}
@@ -473,91 +421,13 @@ def _named(
     return table.sort_values("upper", ascending=False, kind="stable", ignore_index=True)
 
 
-# --- what would decide ---
-
-
-def _rows_needed(
-    pairs: list[_Pair],
-    bounds: pd.DataFrame,
-    rows: np.ndarray,
-    requirement: Requirement,
-    alpha: float,
-) -> pd.Series:
-    """About how many rows of each (stratum, group) would decide; only those that lack some.
-
-    Where no pair was seen above the tolerance, each has to come below it; otherwise the one
-    that needs the fewest rows has to come out above.
-    """
-    kind, tolerance = requirement.constraint.comparison, float(requirement.tolerance or 0.0)
-    above = (bounds["gap"] > tolerance) & (requirement.gap_method == "between_groups")
-    plans: list[dict[tuple[int, int], float]] = []
-    for p, seen_above, upper in zip(pairs, above, bounds["upper"], strict=True):
-        if above.any():
-            if not seen_above:
-                continue
-            level, target = alpha / len(pairs), -tolerance
-            target = np.log1p(-tolerance) if kind == "ratio" and tolerance < 1 else target
-            n2, n1 = _enough(p.second, p.first, level, kind, target)
-        elif upper > tolerance:
-            target = -np.log1p(-tolerance) if kind == "ratio" else tolerance
-            n1, n2 = _enough(p.first, p.second, alpha, kind, target)
-        else:
-            continue
-        plans.append({})
-        for group, cell, n in ((p.group, p.first, n1), (p.other, p.second, n2)):
-            if n > cell.n:
-                total = n / cell.n * rows[p.stratum, group] if cell.n else np.inf
-                plans[-1][p.stratum, group] = np.ceil(total)
-    if above.any():
-        return pd.Series(min(plans, key=lambda plan: sum(plan.values())), dtype=float)
-    needed: dict[tuple[int, int], float] = {}
-    for plan in plans:
-        for key, total in plan.items():
-            needed[key] = max(total, needed.get(key, 0.0))
-    return pd.Series(needed, dtype=float)
-
-
-def _enough(
-    first: Counts, second: Counts, alpha: float, comparison: str, target: float
-) -> tuple[float, float]:
-    """Rows of two cells with which the excess of the first comes out at most at the target.
-
-    The smaller cell is brought up first, then both.
-    """
-    if min(first.n, second.n) == 0:
-        return first.n or np.inf, second.n or np.inf
-    z = -float(ndtri(alpha))
-
-    def limit(n1: float, n2: float) -> float:
-        return float(approximate_limit(first.rate, n1, second.rate, n2, z, comparison))
-
-    seen = limit(1e30, 1e30)  # of so many rows a limit is the rates' own
-
-    def short(n: int) -> bool:
-        return seen + _MARGIN * (limit(max(first.n, n), max(second.n, n)) - seen) > target
-
-    if short(_MOST_ROWS):
-        return np.inf, np.inf
-    low, high = min(first.n, second.n), _MOST_ROWS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if short(middle) else (low, middle)
-    return max(first.n, high), max(second.n, high)
-
-
 # --- what is said ---
 
 
-def _group_name(sample: _Sample, stratum: int, group: int) -> str:
-    """Name of a group, with its stratum where there are several: ``"North: Female"``."""
-    name = sample.groups[group]
-    return name if sample.strata is None else f"{sample.strata[stratum]}: {name}"
-
-
 def _notes(
-    sample: _Sample,
+    sample: Sample,
     requirement: Requirement,
-    pairs: list[_Pair],
+    pairs: list[Pair],
     rows: np.ndarray,
     needed: pd.Series,
     alpha: float,
@@ -565,19 +435,19 @@ def _notes(
     """Say what the bounds rest on, and what they lack."""
     notes = alarms_of(sample.rows, {"value": sample.y_pred}, {}, sample.labels)
     if len(needed):
-        has = {_group_name(sample, *at): int(n) for at, n in np.ndenumerate(rows)}
+        has = {group_name_in(sample, *at): int(n) for at, n in np.ndenumerate(rows)}
         wanted = [
             f"{name} {'no number' if np.isinf(n) else f'{n:,.0f}'} (here {has[name]:,})"
             for name, n in needed.items()
         ]
         notes.append(f"About how many rows would decide, if rates stay as seen: {_listed(wanted)}.")
-    small = _too_small(sample, requirement, pairs, alpha)
+    small = too_small(sample, requirement, pairs, alpha)
     if small:
         notes.append(
             "Too few rows to be within the tolerance even with equal rates, and so part of the "
             f"upper bound: {_listed(small)}."
         )
-    absent = [_group_name(sample, s, g) for s, g in np.argwhere(rows == 0).tolist()]
+    absent = [group_name_in(sample, s, g) for s, g in np.argwhere(rows == 0).tolist()]
     if absent:
         notes.append(f"Not certified, as there are no rows: {_listed(absent)}.")
     if requirement.gap_method == "to_overall":
@@ -590,29 +460,3 @@ def _notes(
         "in the fit or in a choice."
     )
     return notes
-
-
-def _too_small(
-    sample: _Sample, requirement: Requirement, pairs: list[_Pair], alpha: float
-) -> list[str]:
-    """Name the cells that no equality of rates could certify: those without rows, the small."""
-    constraint, tolerance = requirement.constraint, requirement.tolerance
-    z = -float(ndtri(alpha))
-    found: dict[str, str] = {}
-    for p in pairs:
-        if p.first.n > p.second.n:  # of a pair the smaller one is to blame
-            continue
-        rate = (p.first.hits + p.second.hits) / max(p.first.n + p.second.n, 1)
-        kind = constraint.comparison
-        limit = max(
-            float(approximate_limit(rate, a.n, rate, b.n, z, kind))
-            for a, b in ((p.first, p.second), (p.second, p.first))
-        )
-        limit = -np.expm1(-limit) if kind == "ratio" else limit
-        if p.first.n == 0 or (tolerance is not None and limit > tolerance):
-            event = constraint.events[p.event]
-            of = f" of {sample.labels[p.outcome]!r}" if len(sample.labels) > 2 else ""
-            of = "" if not constraint.one_vs_rest else of
-            name = f"{_group_name(sample, p.stratum, p.group)} ({event}{of}"
-            found[name] = f"{name}: {counted(p.first.n, 'row')})"
-    return list(found.values())
