@@ -242,8 +242,8 @@ def test_the_interval_covers_the_gap_and_the_corrected_gap_leans_less(
     covered = np.mean([e.low - 1e-12 <= gap <= e.high for e in found])
     assert covered >= 0.92  # 0.95, less what 200 draws may miss
     lean, left = (np.mean([getattr(e, name) for e in found]) - gap for name in ("gap", "corrected"))
-    # Two groups at parity have 0.53: a gap is never below 0.
-    assert lean > 0 and abs(left) < 0.6 * lean
+    # About a half for two groups at parity, since a gap is never below 0, and more of few draws.
+    assert lean > 0 and abs(left) < 0.7 * lean
 
 
 def test_ratios_have_intervals_too(monkeypatch):
