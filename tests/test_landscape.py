@@ -99,6 +99,7 @@ def test_the_fitted_networks_are_left_alone(data, pair):
         np.testing.assert_array_equal(pruner.decision_function(X), scores)
 
 
+@pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
 def test_networks_of_different_shapes_are_refused(data, pair):
     X, y, s = data
     other = fit(data, estimator=Mlp(width=8))

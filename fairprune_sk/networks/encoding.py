@@ -236,9 +236,9 @@ def with_numbers(X: pd.DataFrame) -> pd.DataFrame:
     changed = {}
     for i, dtype in enumerate(X.dtypes):
         column = X.iloc[:, i]
-        if isinstance(dtype, pd.CategoricalDtype):
+        if isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype.kind in "mM":
             dtype = dtype.categories.dtype
-            column = column if is_number(dtype) else column.astype(dtype)
+            column = column.astype(dtype)
         if isinstance(dtype, pd.DatetimeTZDtype):
             column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         if pd.api.types.is_datetime64_any_dtype(dtype):
