@@ -56,6 +56,8 @@ def kind_of(column: pd.Series) -> str:
         raise ValueError(
             f"Got column {column.name!r} with a signaling NaN, but expected None for 'missing'."
         ) from error
+    if not pd.api.types.is_object_dtype(column.dtype):  # objects of all rows would take memory
+        column = pd.Series(column.dropna().unique())
     inferred = pd.api.types.infer_dtype(column.astype(object), skipna=True)
     known = {
         "string": "text",
