@@ -187,12 +187,19 @@ def group_codes(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
                 "expected strings, numbers, booleans or categories."
             ) from error
         without |= column < 0
+        if i == 0:
+            codes = np.maximum(column, 0)
+            continue
         # The product of the number of values so far and of this column's cannot overflow: each
         # is at most the number of rows.
         codes = pd.factorize(codes * max(len(values), 1) + np.maximum(column, 0))[0]
-    # Codes without gaps: combinations that occur only in rows without a group are none.
-    found, first, inverse = np.unique(codes[~without], return_index=True, return_inverse=True)
-    rows = frame.iloc[np.flatnonzero(~without)[first]].astype(object)
+    # Combinations that occur only in rows without a group are none.
+    known = np.flatnonzero(~without)
+    codes = codes[known]
+    found = np.flatnonzero(np.bincount(codes))
+    at = np.zeros(codes.max(initial=-1) + 1, dtype=np.int64)
+    at[codes[::-1]] = known[::-1]  # the last to be written is the first row of each
+    rows = frame.iloc[at[found]].astype(object)
     values = [row[0] if len(row) == 1 else row for row in rows.itertuples(index=False, name=None)]
     try:
         order = sorted(range(len(found)), key=values.__getitem__)
@@ -200,11 +207,10 @@ def group_codes(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         order = sorted(range(len(found)), key=lambda i: (str(values[i]), repr(values[i])))
     groups = np.empty(len(found), dtype=object)
     groups[:] = [values[i] for i in order]
-    rank = np.empty(len(found), dtype=np.int64)
-    rank[order] = np.arange(len(found))
-    codes = np.full(len(frame), -1, dtype=np.int64)
-    codes[~without] = rank[inverse]
-    return codes, groups
+    at[found[order]] = np.arange(len(found))
+    coded = np.full(len(frame), -1, dtype=np.int64)
+    coded[known] = at[codes]
+    return coded, groups
 
 
 def group_name(group: Any) -> str:
