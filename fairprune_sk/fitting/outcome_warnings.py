@@ -8,6 +8,7 @@ that selects nobody, and a lower sparsity as often as not in a larger gap.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,9 @@ from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.dense import Dense
 from fairprune_sk.fitting.pruning import Run, auto_epochs, batch_rows, outcome_totals
 from fairprune_sk.fitting.task import Settings, Task
-from fairprune_sk.networks.batch import over_processes
 
 _SHOWN = 4  # cells named in one message
+_AT_A_TIME = 2**16  # rows
 
 
 def warn_about(task: Task, dense: Dense, run: Run) -> None:
@@ -68,12 +69,16 @@ def class_shares(task: Task, dense: Dense, run: Run) -> tuple[np.ndarray, np.nda
     -------
     labelled, dense, pruned : ndarray of shape (n_classes,)
     """
-    rows, n_classes = task.rows, len(task.given.classes)
-    is_class = class_columns(rows.y, dense.logits.shape[1]).double()
-    weight = torch.ones(len(rows)) if rows.weight is None else rows.weight
-    labels = over_processes((is_class * weight.double().unsqueeze(-1)).sum(0))
-    n, _, *selected = outcome_totals(dense.logits, rows).tolist()
-    columns = labels.numpy() / n, np.array(selected) / n, np.array(run.best.selection_rates)
+    rows, n_classes = replace(task.rows, X=dense.logits), len(task.given.classes)
+    found = []
+    for start in range(0, len(rows), _AT_A_TIME):
+        part = rows.take(slice(start, start + _AT_A_TIME))
+        labels = class_columns(part.y, part.X.shape[1]).to(part.X)  # as if it were predicted
+        found.append(
+            torch.stack([outcome_totals(logits, part) for logits in (labels - 0.5, part.X)])
+        )
+    (n, _, *labelled), (_, _, *selected) = torch.stack(found).sum(0).tolist()
+    columns = np.array(labelled) / n, np.array(selected) / n, np.array(run.best.selection_rates)
     if n_classes > 2:
         return columns
     # One column stands for the second class.
