@@ -228,7 +228,7 @@ class FairPruner(
     --------
     >>> from fairprune_sk import FairPruner
     >>> from fairprune_sk.datasets import make_biased_classification
-    >>> X, y, s = make_biased_classification(2000, random_state=0)
+    >>> X, y, s = make_biased_classification(1000, random_state=0)
     >>> pruner = FairPruner(sparsity=0.9, tolerance=0.05, random_state=0)
     >>> pruner.fit(X, y, sensitive_features=s["sex"]).sparsity_ >= 0.9
     True
