@@ -13,12 +13,6 @@ from fairprune_sk import FairPruner
 from fairprune_sk.datasets import make_biased_classification
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Keep to one thread: more make networks as small as these slower, not faster."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def table() -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """Generate a table of 3,000 rows: X, y, sensitive features."""
@@ -35,6 +29,8 @@ def fitted(table) -> FairPruner:
 
 
 def pytest_configure(config):
+    # More threads make networks as small as these slower, not faster; doctests as well.
+    torch.set_num_threads(1)
     # A job in the background is started with Ctrl-C ignored; tests press it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -87,10 +87,11 @@ def estimate_of(
     parity = _redrawn_gaps(cells, cells.pooled, N_DRAWS, random_state, gap_method)
     shares = _shrunken(cells)
     truth = float(largest_gap(gaps_by_class(cells._replace(shares=shares), gap_method)))
-    lean = _redrawn_gaps(cells, shares, N_DRAWS, random_state, gap_method).mean() - truth
+    redrawn = _redrawn_gaps(cells, shares, N_DRAWS, random_state, gap_method)
+    lean = max(float(redrawn.mean()) - truth, 0.0)  # below 0 by chance of the draws only
     low, high = gap_interval(cells, confidence_level, gap_method)
     parity_high = float(np.quantile(parity, confidence_level))
-    corrected = float(np.maximum(gap - lean, 0.0))
+    corrected = max(gap - lean, 0.0)
     return GapEstimate(gap, corrected, low, high, float(parity.mean()), parity_high)
 
 
