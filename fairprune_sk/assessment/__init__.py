@@ -1,8 +1,8 @@
 """Assessment: what a classifier does to groups, and what its network costs.
 
 Here belongs what is measured and said of a classifier after the fit: rates, gaps and their noise,
-the fairness report, scorers for model selection, the cost report. Only the cost report reads what
-a fit leaves; everything else takes any classifier.
+the fairness report, certificates, scorers for model selection, the cost report. Only the cost
+report reads what a fit leaves; everything else takes any classifier.
 """
 
 from fairprune_sk.assessment.certificate import Certificate, certify
