@@ -37,7 +37,7 @@ lint: $(VENV)/.test
 evidence: $(VENV)/.test
 	$(BIN)/python examples/real_tables.py
 
-# 10,000 cases that no user should pass, or that some do: about ten minutes on one core.
+# 10,000 cases that no user should pass, or that some do: about six minutes on one core.
 attack: $(VENV)/.test
 	$(BIN)/python examples/attack.py
 
