@@ -118,12 +118,13 @@ folder = tempfile.mkdtemp()
 Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder + "/a.png")
 assert ImageFiles(folder, ["a.png"], image_size=8).read().shape == (1, 3, 8, 8)
 """,
-    "benchmark": FIT
-    + """
+    "benchmark": """
 import tempfile
 from sklearn.tree import DecisionTreeClassifier
 from fairprune_sk.benchmarks import benchmark, figures, landscape, statistics
+from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.datasets.tables import Table
+X, y, s = make_biased_classification(200, random_state=0)
 X = X.select_dtypes("number").fillna(0)
 fits = benchmark(
     {"tree": DecisionTreeClassifier()}, [Table("made", X, y, s[["sex"]])], seeds=2,
