@@ -283,10 +283,10 @@ def cell_codes(
     event = constraint.event(is_class)
     stratum = torch.zeros_like(group) if stratum is None else stratum
     outcome = torch.arange(event.shape[1], device=event.device)
-    code = (outcome * len(constraint.events) + event) * n_strata + stratum.unsqueeze(-1)
-    code = code * n_groups + group.unsqueeze(-1)
+    code = outcome * len(constraint.events) + event
+    code.mul_(n_strata).add_(stratum.unsqueeze(-1)).mul_(n_groups).add_(group.unsqueeze(-1))
     outside = (event < 0) | (group < 0).unsqueeze(-1) | (stratum < 0).unsqueeze(-1)
-    return torch.where(outside, OUTSIDE, code)
+    return code.masked_fill_(outside, OUTSIDE)
 
 
 class CellSums(NamedTuple):

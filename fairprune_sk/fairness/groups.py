@@ -188,17 +188,17 @@ def group_codes(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             ) from error
         without |= column < 0
         if i == 0:
-            codes = np.maximum(column, 0)
+            codes = column
             continue
         # The product of the number of values so far and of this column's cannot overflow: each
         # is at most the number of rows.
         codes = pd.factorize(codes * max(len(values), 1) + np.maximum(column, 0))[0]
+    codes[without] = -1
+    # By code, and one more for -1. The last to be written is the first row of each.
+    at = np.full(codes.max(initial=-1) + 2, -1)
+    at[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
     # Combinations that occur only in rows without a group are none.
-    known = np.flatnonzero(~without)
-    codes = codes[known]
-    found = np.flatnonzero(np.bincount(codes))
-    at = np.zeros(codes.max(initial=-1) + 1, dtype=np.int64)
-    at[codes[::-1]] = known[::-1]  # the last to be written is the first row of each
+    found = np.flatnonzero(at[:-1] >= 0)
     rows = frame.iloc[at[found]].astype(object)
     values = [row[0] if len(row) == 1 else row for row in rows.itertuples(index=False, name=None)]
     try:
@@ -208,9 +208,8 @@ def group_codes(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     groups = np.empty(len(found), dtype=object)
     groups[:] = [values[i] for i in order]
     at[found[order]] = np.arange(len(found))
-    coded = np.full(len(frame), -1, dtype=np.int64)
-    coded[known] = at[codes]
-    return coded, groups
+    at[-1] = -1
+    return at[codes], groups
 
 
 def group_name(group: Any) -> str:

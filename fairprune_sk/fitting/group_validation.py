@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -94,8 +95,9 @@ def check_apart(codes: np.ndarray, group: np.ndarray) -> None:
     inside = group >= 0
     if inside.sum() < FEWEST_ROWS:  # a few rows may fall so by chance
         return
-    pairs = np.unique(np.column_stack([codes[inside], group[inside]]), axis=0)
-    if len(pairs) == len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1])):
+    pairs = pd.unique(codes[inside] * (group.max() + 1) + group[inside])
+    classes, groups = divmod(pairs, group.max() + 1)
+    if len(pairs) == len(np.unique(classes)) == len(np.unique(groups)):
         raise ValueError(
             "Got sensitive_features that are the target y, value for value: between the groups "
             "of a prediction's own target no rate can be equal. Pass who the people are, such as "

@@ -64,9 +64,13 @@ def check_labels(y: Any, estimator_name: str, pos_label: Any = None, last: Any =
     y = column_or_1d(y, warn=True)
     assert_all_finite(y, input_name="y")
     check_classification_targets(y)
-    encoder = LabelEncoder()
-    codes = encoder.fit_transform(y)
-    classes = encoder.classes_
+    if y.dtype.kind in "biuf":  # without an order of all rows, which takes memory
+        classes = np.sort(pd.unique(y))
+        codes = np.searchsorted(classes, y)
+    else:
+        encoder = LabelEncoder()
+        codes = encoder.fit_transform(y)
+        classes = encoder.classes_
     if len(classes) == 1:
         raise ValueError(
             f"Got y with one class, {classes[0]}, but expected two: there is nothing to learn. "
