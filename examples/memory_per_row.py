@@ -4,9 +4,9 @@ Generated rows; the pruning phase goes over them once, which takes as much memor
 
     python examples/memory_per_row.py --rows 1000000
 
-The peak is that of the process, read from the kernel (Linux with glibc), less what it had before the
-fit, so that networks and batches, whose memory does not depend on the rows, count as well. After it,
-what the allocator only keeps for later is given back before it is read.
+The peak is that of the process, read from the kernel (Linux with glibc), less what it had before
+the fit, so that networks and batches, whose memory does not depend on the rows, count as well: ask
+for many rows. Before and after it the allocator gives back what it only keeps for later.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ def resident(name: str = "VmRSS") -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
+def settled() -> int:
+    """Bytes that are held, when all that is free has been given back."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return resident()
+
+
 def main() -> None:
     """Fit, and print bytes by row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -40,14 +47,10 @@ def main() -> None:
     FairPruner(max_epochs=1, random_state=0).fit(X, y, sensitive_features=s["sex"])  # imports
     n = options.rows
     X, y, s = make_biased_classification(n, random_state=0)
-    gc.collect()
-    before = resident()
+    before = settled()
     Path("/proc/self/clear_refs").write_text("5")
     pruner = FairPruner(max_epochs=1, random_state=0).fit(X, y, sensitive_features=s["sex"])
-    peak = resident("VmHWM")
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    after = resident()
+    peak, after = resident("VmHWM"), settled()
     print(
         f"{n:,} rows of {X.memory_usage().sum() / n:.0f} bytes, {len(X.columns)} columns;", end=" "
     )
