@@ -513,6 +513,20 @@ RUNS = {
 }
 
 
+def test_a_granularity_sets_the_learning_rate_and_the_decay_of_weights():
+    module, X = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)), torch.randn(5, 4)
+    (weights, neurons) = (
+        solver.init(Problem(module, None, None, layout, 0.4, 10, 0.01, 0.01, None)).lower
+        for solver in [BilevelSolver()]
+        for layout in (Unstructured().layout(module, X), Neuron().layout(module, X))
+    )
+    assert weights.param_groups[0]["lr"] == pytest.approx(0.01)
+    assert neurons.param_groups[0]["lr"] == pytest.approx(0.03)
+    assert neurons.param_groups[0]["weight_decay"] == pytest.approx(
+        weights.param_groups[0]["weight_decay"] / 10
+    )
+
+
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("stop", [1, 7, 11])
 def test_a_run_goes_on_from_its_saved_state_as_if_nothing_had_happened(name, stop):
