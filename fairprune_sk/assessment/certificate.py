@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import textwrap
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -13,9 +12,15 @@ import pandas as pd
 from sklearn.utils import column_or_1d
 
 from fairprune_sk.assessment.classifiers import check_predicted, positive_last, unwrapped
-from fairprune_sk.assessment.gaps import gaps_by_class, largest_gap, notion_cells, notion_of
-from fairprune_sk.assessment.layout import LINE_WIDTH, number, text_of, wrapped
-from fairprune_sk.assessment.notes import _listed, alarms_of
+from fairprune_sk.assessment.gaps import (
+    check_gap_method,
+    gaps_by_class,
+    largest_gap,
+    notion_cells,
+    notion_of,
+)
+from fairprune_sk.assessment.layout import laid_out, number, text_of, wrapped
+from fairprune_sk.assessment.notes import alarms_of, listed
 from fairprune_sk.assessment.pairs import (
     Pair,
     Sample,
@@ -26,7 +31,7 @@ from fairprune_sk.assessment.pairs import (
 )
 from fairprune_sk.assessment.proportions import lower_excess, upper_excess
 from fairprune_sk.assessment.rates import Rows, checked_groups, checked_strata, row_names
-from fairprune_sk.assessment.scoring import _label_codes
+from fairprune_sk.assessment.scoring import label_codes
 from fairprune_sk.fairness.constraints import Constraint
 from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of
@@ -90,9 +95,8 @@ class Certificate:
 
     def __str__(self) -> str:
         """Lay out the certificate for a terminal of 100 columns."""
-        notes = [textwrap.fill(f"- {n}", LINE_WIDTH, subsequent_indent="  ") for n in self.notes]
         title = "\n".join(wrapped(line) for line in self._title())
-        return "\n\n".join([title, self._table(), "\n".join(["Notes", *notes])])
+        return "\n\n".join([title, self._table(), laid_out(self.notes)])
 
     def _title(self) -> list[str]:
         """Return the answer, and what it rests on."""
@@ -309,10 +313,7 @@ def _asked(
         tolerance = own.tolerance if tolerance is None else tolerance
         gap_method = own.gap_method if gap_method is None else gap_method
     gap_method = "between_groups" if gap_method is None else gap_method
-    if gap_method not in ("between_groups", "to_overall"):
-        raise ValueError(
-            f"Got gap_method={gap_method!r}, but expected 'between_groups' or 'to_overall'."
-        )
+    check_gap_method(gap_method)
     if tolerance is not None and not (isinstance(tolerance, Real) and 0 <= float(tolerance) <= 1):
         raise ValueError(f"Got tolerance={tolerance!r}, but expected a number in [0, 1] or None.")
     return Requirement(notion, tolerance, gap_method)
@@ -344,7 +345,7 @@ def _predicted(
     if len(classes) < 2:
         raise ValueError(f"Got classes {classes}, but expected at least two.")
     labels = positive_last(classes, model, pos_label)
-    return labels, _label_codes(y, labels), _label_codes(predicted, labels)
+    return labels, label_codes(y, labels), label_codes(predicted, labels)
 
 
 # --- bounds ---
@@ -440,16 +441,16 @@ def _notes(
             f"{name} {'no number' if np.isinf(n) else f'{n:,.0f}'} (here {has[name]:,})"
             for name, n in needed.items()
         ]
-        notes.append(f"About how many rows would decide, if rates stay as seen: {_listed(wanted)}.")
+        notes.append(f"About how many rows would decide, if rates stay as seen: {listed(wanted)}.")
     small = too_small(sample, requirement, pairs, alpha)
     if small:
         notes.append(
             "Too few rows to be within the tolerance even with equal rates, and so part of the "
-            f"upper bound: {_listed(small)}."
+            f"upper bound: {listed(small)}."
         )
     absent = [group_name_in(sample, s, g) for s, g in np.argwhere(rows == 0).tolist()]
     if absent:
-        notes.append(f"Not certified, as there are no rows: {_listed(absent)}.")
+        notes.append(f"Not certified, as there are no rows: {listed(absent)}.")
     if requirement.gap_method == "to_overall":
         notes.append(
             "The upper bound is that of the gap between groups, which is never the smaller one; "

@@ -31,6 +31,12 @@ def wrapped(line: str) -> str:
     return textwrap.fill(line, LINE_WIDTH, subsequent_indent="  ")
 
 
+def laid_out(notes: Iterable[str]) -> str:
+    """Lay out notes below each other, under their heading."""
+    lines = [textwrap.fill(f"- {note}", LINE_WIDTH, subsequent_indent="  ") for note in notes]
+    return "\n".join(["Notes", *lines])
+
+
 def text_of(table: pd.DataFrame) -> str:
     """Lay out a table of strings; a name too long for the line goes on in the next lines.
 

@@ -40,7 +40,7 @@ HEADINGS = {
 """Every rate that is shown, with the heading of its column."""
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     """Join names for a note; those beyond the first few are only counted."""
     more = len(names) - _MAX_NAMES
     return "; ".join(names[:_MAX_NAMES] + ([f"and {more} more"] if more > 0 else []))
@@ -85,7 +85,7 @@ def alarms_of(
         if named:
             who = "classifier" if network == "value" else f"{network} network"
             alarms.append(
-                f"COLLAPSED: the {who} predicts {_listed(named)}. Rates near 0 or 1 are near each "
+                f"COLLAPSED: the {who} predicts {listed(named)}. Rates near 0 or 1 are near each "
                 "other without being fair: no gap speaks for it."
             )
     if "dense" in totals:
@@ -171,7 +171,7 @@ def row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.nda
         small += [f"{_row_name(name)} ({', '.join(few)})"] if few else []
     if small:
         notes.append(
-            f"Too small to judge, fewer than {MIN_CELL_COUNT} rows behind a rate: {_listed(small)}."
+            f"Too small to judge, fewer than {MIN_CELL_COUNT} rows behind a rate: {listed(small)}."
         )
     undefined = by_group.xs(network, axis=1, level=-1).isna()
     without = [
@@ -180,7 +180,7 @@ def row_notes(by_group: pd.DataFrame, network: str, n_rows: int, grouped: np.nda
         if row.any()
     ]
     if without:
-        notes.append(f"Without rows to measure on, left out of the gaps: {_listed(without)}.")
+        notes.append(f"Without rows to measure on, left out of the gaps: {listed(without)}.")
     return notes
 
 
@@ -209,7 +209,7 @@ def gap_notes(
             left_out.append(f"{strata[code]} ({rates})")
     if left_out:
         notes.append(
-            f"Left out of the gaps, where fewer than two groups have the rate: {_listed(left_out)}."
+            f"Left out of the gaps, where fewer than two groups have the rate: {listed(left_out)}."
         )
     return notes
 

@@ -6,7 +6,6 @@ The numbers come from the modules beside this one; here they are put together an
 from __future__ import annotations
 
 import html
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,8 +30,8 @@ from fairprune_sk.assessment.gaps import (
     notion_cells,
 )
 from fairprune_sk.assessment.layout import (
-    LINE_WIDTH,
     in_words,
+    laid_out,
     number,
     text_of,
     with_arrow,
@@ -156,8 +155,7 @@ class FairnessReport:
         lines = [*self.alarms, *self._title().split("\n")]
         title = "\n".join(wrapped(line) for line in lines)
         tables = [f"{wrapped(caption)}\n{text_of(table)}" for caption, table in self._tables()]
-        notes = [textwrap.fill(f"- {n}", LINE_WIDTH, subsequent_indent="  ") for n in self.notes]
-        return "\n\n".join([title, *tables, "\n".join(["Notes", *notes])])
+        return "\n\n".join([title, *tables, laid_out(self.notes)])
 
     def _repr_html_(self) -> str:
         """Lay out the report for a notebook."""

@@ -33,7 +33,7 @@ from fairprune_sk.fairness.groups import (
 )
 
 
-def _label_codes(y: Any, classes: list) -> np.ndarray:
+def label_codes(y: Any, classes: list) -> np.ndarray:
     """Positions of labels among the classes."""
     y = column_or_1d(np.asarray(y))
     codes = pd.Index(classes).get_indexer(y)
@@ -142,7 +142,7 @@ class FairnessScorer(BaseEstimator):
         if len(classes) < 2:
             raise ValueError(f"Got classes {classes}, but expected at least two.")
         classes = positive_last(classes, unwrapped(estimator)[1], self.pos_label)
-        y_true = _label_codes(y, classes)
+        y_true = label_codes(y, classes)
         rows = Rows(
             y_true,
             group,
@@ -151,7 +151,7 @@ class FairnessScorer(BaseEstimator):
             len(classes),
             (1,) if len(classes) == 2 else tuple(range(len(classes))),
         )
-        y_pred = _label_codes(estimator.predict(X), classes)
+        y_pred = label_codes(estimator.predict(X), classes)
         kept = rows.grouped() & (rows.stratum >= 0)
         rows, predicted = rows.take(kept), y_pred[kept]
         gap = np.nan

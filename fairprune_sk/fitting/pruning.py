@@ -22,7 +22,7 @@ from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.dense import Dense, Objective
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Settings, Task
-from fairprune_sk.fitting.training import DeferredLosses, train
+from fairprune_sk.fitting.training import DeferredLosses, all_finite, train
 from fairprune_sk.masks.compaction import reached_sparsity
 from fairprune_sk.networks.batch import Batch, over_processes
 from fairprune_sk.solvers import Problem, Solver, SolverState
@@ -258,8 +258,7 @@ class PruningNet(DeferredLosses):
         state, term = self.state_, self.problem.fairness
         totals, sums = self.measure()
         n, correct, *selected = totals.tolist()
-        weights = torch.stack([tensor.isfinite().all() for tensor in state.masked().values()])
-        if not (np.isfinite(selected).all() and bool(weights.all())):
+        if not (np.isfinite(selected).all() and all_finite(state.masked().values())):
             raise DivergedError(
                 f"The pruning diverged: the network of epoch {len(self.history)} of "
                 f"{self.max_epochs} has logits or weights that are not finite. Try {self.remedy}."

@@ -280,8 +280,13 @@ def not_finite(logits: Tensor, parameters: Iterable[Tensor]) -> str:
     bad = int((~logits.isfinite()).any(-1).sum())
     if bad:
         return f"logits that are not finite for {bad} of {len(logits)} training rows"
-    finite = [tensor.isfinite().all() for tensor in parameters if tensor.is_floating_point()]
-    return "" if not finite or bool(torch.stack(finite).all()) else "weights that are not finite"
+    return "" if all_finite(parameters) else "weights that are not finite"
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every number in some tensors is finite; their device is waited for once."""
+    finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    return not finite or bool(torch.stack(finite).all())
 
 
 @contextmanager

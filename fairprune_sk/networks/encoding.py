@@ -116,7 +116,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         # Some columns at a time, so that a large table is never copied as a whole.
         width = max(1, CHUNK // len(frame))
         parts = [at[i : i + width] for i in range(0, len(at), width)]
-        known = [self._median(_numbers(frame.iloc[:, part])) for part in parts]
+        known = [_medians(_numbers(frame.iloc[:, part])) for part in parts]
         if known:
             self.median_ = np.concatenate([medians for medians, _ in known])
         missing = [some for _, some in known]
@@ -145,11 +145,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             self.codes_.append(dict(zip(values.tolist(), codes.tolist(), strict=True)))
         self.n_categories_ = [int(max(codes.values())) + 1 for codes in self.codes_]
         return self
-
-    def _median(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Medians of some columns, and whether values are missing."""
-        imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
-        return imputer.statistics_, np.isnan(numbers).any(axis=0)
 
     def _learned(
         self, numbers: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
@@ -218,6 +213,12 @@ def _numbers(frame: pd.DataFrame) -> np.ndarray:
     for i in range(frame.shape[1]):  # of a whole frame, pandas takes no NA among objects
         numbers[:, i] = frame.iloc[:, i].to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
+
+
+def _medians(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Medians of some columns, and whether values are missing."""
+    imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
+    return imputer.statistics_, np.isnan(numbers).any(axis=0)
 
 
 def _categories(frame: pd.DataFrame) -> np.ndarray:
