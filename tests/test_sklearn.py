@@ -422,7 +422,7 @@ def test_warm_start_goes_on_from_the_last_network(rows):
     pruner = small(constraint="demographic_parity", tolerance=0.35, max_epochs=100)
     pruner.fit(X, y, sensitive_features=s)
     dense, encoder, multipliers = pruner.dense_estimator_, pruner.encoder_, pruner.multipliers_
-    assert multipliers.to_numpy().max() > 0
+    assert multipliers.to_numpy().any()
     pruner.set_params(warm_start=True, sparsity=0.8).fit(X, y, sensitive_features=s)
     assert pruner.dense_estimator_ is dense and pruner.encoder_ is encoder
     assert pruner.sparsity_ >= 0.8

@@ -21,7 +21,7 @@ class FairnessState:
     Attributes
     ----------
     multipliers : Tensor of shape (n_cells,)
-        One multiplier for each cell, never negative.
+        One multiplier for each cell, signed: above 0 where a rate is pressed down.
     running : CellSums
         Sums of the hard outcomes over the last batches, older ones fading out.
     """
@@ -30,15 +30,27 @@ class FairnessState:
     running: CellSums
 
 
-def augmented_lagrangian(violation: Tensor, multipliers: Tensor, rho: float) -> Tensor:
-    """Augmented Lagrangian of inequality constraints, summed over the last axis.
+def beyond(value: Tensor, bound: float) -> Tensor:
+    """What of a value lies outside ``[-bound, bound]``, with its sign."""
+    return value - value.clamp(-bound, bound)
 
-    ``(max(0, λ + ρ·v)² − λ²) / 2ρ`` for each violation v: its derivative is ``max(0, λ + ρ·v)``.
-    (Nocedal and Wright, Numerical Optimization, 2nd ed., section 17.4.)
+
+def augmented_lagrangian(
+    difference: Tensor, bound: float, multipliers: Tensor, rho: float
+) -> Tensor:
+    """Augmented Lagrangian of ``-bound <= difference <= bound``, summed over the last axis.
+
+    Each side is an inequality of its own, but only one of the two can bind: one signed multiplier
+    μ stands for both, above 0 where a difference is pressed down. With ``a = beyond(μ + ρ·d, ρ·b)``
+    the term is ``(a² − μ²) / 2ρ``, and its derivative is a. (Nocedal and Wright, Numerical
+    Optimization, 2nd ed., section 17.4.)
 
     Parameters
     ----------
-    violation, multipliers : Tensor of shape (..., n_cells)
+    difference : Tensor of shape (..., n_cells)
+    bound : float
+        Not negative.
+    multipliers : Tensor of shape (..., n_cells)
     rho : float
         Curvature of the penalty, positive.
 
@@ -46,7 +58,7 @@ def augmented_lagrangian(violation: Tensor, multipliers: Tensor, rho: float) -> 
     -------
     Tensor of shape (...)
     """
-    active = (multipliers + rho * violation).clamp_min(0.0)
+    active = beyond(multipliers + rho * difference, rho * bound)
     return ((active.square() - multipliers.square()) / (2.0 * rho)).sum(-1)
 
 
@@ -188,14 +200,20 @@ class LagrangianTerm(FairnessTerm):
         if bound is None:
             return self.weight * difference.abs().sum(-1)
         rho = self.enforcement.rho * self.weight
-        return augmented_lagrangian(difference.abs() - bound, state.multipliers, rho)
+        return augmented_lagrangian(difference, bound, state.multipliers, rho)
 
     @torch.no_grad()
     def ascend(self, state: FairnessState) -> FairnessState:
-        """Multipliers rise where a rate is beyond the bound, and fall where it is within."""
+        """Multipliers move against a rate that is beyond the bound, and back where it is within.
+
+        With signs, what noise adds to a difference in one batch it takes off in another. A
+        multiplier of the absolute difference would climb on noise alone, wherever the bound is
+        smaller than that.
+        """
         bound = self.parity.cell_bound
         if bound is None:
             return state
         measured = self.parity.differences(state.running)
-        step = self.enforcement.multiplier_lr * self.weight * (measured.abs() - bound)
-        return replace(state, multipliers=(state.multipliers + step).clamp_min(0.0))
+        step = self.enforcement.multiplier_lr * self.weight
+        moved = state.multipliers + step * measured
+        return replace(state, multipliers=beyond(moved, step * bound))

@@ -278,7 +278,7 @@ def advice_on_collapse(task: Task, run: Run, dense_too: bool) -> list[str]:
         return [f"fairness_weight=1: at {weight:g} the multipliers overshoot"]
     small, multipliers = small_cells(parity), run.best.multipliers
     assert multipliers is not None
-    if (small & (multipliers.cpu() > 0.0)).any():
+    if (small & (multipliers.cpu() != 0.0)).any():
         return [_fewer_groups(parity, small)]
     return ["a lower sparsity", "a larger tolerance"]
 

@@ -210,7 +210,7 @@ class PruningNet(DeferredLosses):
         if self.state_.fairness is not None and self.problem.fairness is not None:
             fairness, parity = self.state_.fairness, self.problem.fairness.parity
             self.history.record("running_gap", float(parity.gap(fairness.running)))
-            self.history.record("max_multiplier", float(fairness.multipliers.max()))
+            self.history.record("max_multiplier", float(fairness.multipliers.abs().max()))
         if self.progress >= CANDIDATES_FROM and self.solver.settled(self.progress):
             self.consider()
             return
