@@ -50,17 +50,24 @@ LEVELS = {
     "weights only": ("lower",),
     "none": (),
 }
-ABLATIONS = {
-    name: FairPruner(solver=BilevelSolver(constrained_levels=v)) for name, v in LEVELS.items()
-}
+
+
+def _bilevel(**options: object) -> FairPruner:
+    """Return the solver with other options, at the bound of the other methods."""
+    return FairPruner(solver=BilevelSolver(**options), tolerance_on="training")
+
+
+ABLATIONS = {name: _bilevel(constrained_levels=levels) for name, levels in LEVELS.items()}
 VARIANTS = {
-    "closed form, one batch": FairPruner(solver=BilevelSolver()),
-    "first order": FairPruner(solver=BilevelSolver(implicit_gradient="first_order")),
-    "two batches": FairPruner(solver=BilevelSolver(upper_batch="previous")),
+    "closed form, one batch": _bilevel(),
+    "first order": _bilevel(implicit_gradient="first_order"),
+    "two batches": _bilevel(upper_batch="previous"),
 }
-INITIALISATIONS = {name: FairPruner(solver=BilevelSolver(importance=name)) for name in IMPORTANCES}
+INITIALISATIONS = {name: _bilevel(importance=name) for name in IMPORTANCES}
 NETWORKS = {
-    f"{kind.__name__} {kind.hidden}": make_pipeline(MatrixEncoder(), FairPruner(kind))
+    f"{kind.__name__} {kind.hidden}": make_pipeline(
+        MatrixEncoder(), FairPruner(kind, tolerance_on="training")
+    )
     for kind in (Perceptron, WidePerceptron, DeepPerceptron)
 }
 
@@ -145,7 +152,9 @@ def convergence(results: Path, folder: Path, memory: Path, n_jobs: int, seeds: i
 
     def one(table: str, seed: int) -> pd.DataFrame:
         X, _, y, _, s, _ = part_of(table, folder, seed)
-        pruner = FairPruner(tolerance=0.03, random_state=seed, memory=str(memory))
+        pruner = FairPruner(
+            tolerance=0.03, tolerance_on="training", random_state=seed, memory=str(memory)
+        )
         history = pruner.fit(X, y, sensitive_features=s).history_
         columns = [
             "epoch",

@@ -95,7 +95,7 @@ class FairPruner(
     tolerance : float in [0, 1] or None, default=0.05
         Largest allowed gap: a difference of rates, or 1 minus their ratio. ``None`` adds
         ``fairness_weight`` times the differences to the loss instead, without a bound.
-    tolerance_on : {"training", "unseen"}, default="training"
+    tolerance_on : {"unseen", "training"}, default="unseen"
         The rows that the tolerance is for. A network learns its training rows by heart, and a
         gap that is closed there is open on others. "unseen" measures by cross-fitting, on two
         halves of the rows, how far the rates of each group fall on rows that a network has not
@@ -242,7 +242,7 @@ class FairPruner(
         "sparsity": [Interval(Real, 0, 1, closed="left")],
         "constraint": [StrOptions(set(CONSTRAINTS)), Constraint, Moment, None],
         "tolerance": [Interval(Real, 0, 1, closed="both"), None],
-        "tolerance_on": [StrOptions({"training", "unseen"})],
+        "tolerance_on": [StrOptions({"unseen", "training"})],
         "fairness_weight": [Interval(Real, 0, LARGEST_FLOAT, closed="both")],
         "gap_method": [StrOptions({"between_groups", "to_overall"})],
         "min_group_count": [Interval(Integral, 1, None, closed="left")],
@@ -277,7 +277,7 @@ class FairPruner(
         sparsity: float = 0.9,
         constraint: str | Constraint | Moment | None = "equalized_odds",
         tolerance: float | None = 0.05,
-        tolerance_on: str = "training",
+        tolerance_on: str = "unseen",
         fairness_weight: float = 1.0,
         gap_method: str = "between_groups",
         min_group_count: int = 10,

@@ -411,9 +411,6 @@ def pruning_net(
     settings, n = task.settings, len(table)
     batch_size = batch_rows(settings, n)
     n_batches = -(-n // batch_size)
-    max_epochs = settings.max_epochs
-    if max_epochs == "auto":
-        max_epochs = auto_epochs(n_batches)
     fairness = None
     if parity is not None:
         # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
@@ -439,7 +436,7 @@ def pruning_net(
         problem,
         settings.solver,
         lr=settings.lr,
-        max_epochs=max_epochs,
+        max_epochs=epochs(settings, n),
         batch_size=batch_size,
         callbacks=settings.callbacks,
         device=settings.device,
@@ -450,6 +447,13 @@ def pruning_net(
 def batch_rows(settings: Settings, n: int) -> int:
     """Rows in a batch of the pruning phase, for a table of n rows."""
     return min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
+
+
+def epochs(settings: Settings, n: int) -> int:
+    """Epochs of the pruning phase, for a table of n rows."""
+    if settings.max_epochs == "auto":
+        return auto_epochs(-(-n // batch_rows(settings, n)))
+    return int(settings.max_epochs)
 
 
 def auto_epochs(n_batches: int) -> int:

@@ -21,13 +21,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold
 from torch import Tensor, nn
 
-from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.exceptions import DivergedError, warn_at_caller
 from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.outputs import logits
-from fairprune_sk.fitting.pruning import prune
+from fairprune_sk.fitting.pruning import batch_rows, epochs, prune
 from fairprune_sk.fitting.resident import table_of
-from fairprune_sk.fitting.task import Given, Settings, task_of
+from fairprune_sk.fitting.task import MERGED_ROWS, Given, Settings, merged, task_of
 from fairprune_sk.fitting.training import seeded
 from fairprune_sk.masks.compaction import with_tensors
 from fairprune_sk.networks.batch import Batch
@@ -51,7 +51,7 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
     given : Given
         With a parity.
     estimator : None, nn.Module class or instance, or skorch net
-        Not a trained one: what it has seen cannot be set aside.
+        What a frozen one has seen cannot be set aside.
     settings : Settings
     seed : int
 
@@ -62,24 +62,42 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
 
     Raises
     ------
-    ValueError
-        If the network is frozen.
     DivergedError
         If a network's outputs for the rows held out are not finite.
+
+    Warns
+    -----
+    UserWarning
+        If the network is frozen: the parity stays as it is.
     """
     if isinstance(estimator, FrozenEstimator):
-        raise ValueError(
-            "Got tolerance_on='unseen' with a frozen network, but expected one that is trained "
-            "here: which rows a trained one has seen is not known. Pass it without "
-            "FrozenEstimator, or set tolerance_on='training'."
+        warn_at_caller(
+            "Got tolerance_on='unseen' with a frozen network: which rows it has seen is not known, "
+            "so the tolerance is for the training rows. Pass the network without FrozenEstimator, "
+            "or set tolerance_on='training' to say so.",
+            UserWarning,
         )
+        return given
     assert given.parity is not None
-    # The users' callbacks, and the bar, are for the fit that is kept.
-    settings = replace(settings, callbacks=None, verbose=0)
+    rows = given
+    if estimator is None and len(given.y) <= MERGED_ROWS:
+        # Weights and repeated rows give the same folds, as they give the same fit.
+        rows = merged(given, by_group=settings.solver.needs_groups)
+    n = len(rows.y)
+    settings = replace(
+        settings,
+        # As many steps as the fit that is kept, over as many passes through the rows: what is
+        # learned by heart depends on both.
+        max_epochs=epochs(settings, n),
+        batch_size=-(-batch_rows(settings, n) // N_FOLDS),
+        # The users' callbacks, and the bar, are for that one.
+        callbacks=None,
+        verbose=0,
+    )
     folds = []
-    for learned, held in _folds(given, seed):
+    for learned, held in _folds(rows, seed):
         with seeded(seed, settings.device):
-            folds.append(_rates_apart(given.take(learned), given.take(held), estimator, settings))
+            folds.append(_rates_apart(rows.take(learned), rows.take(held), estimator, settings))
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
     known = (seen.weight > 0) & (unseen.weight > 0)
     optimism = torch.where(known, rates(seen) - rates(unseen), 0.0)
