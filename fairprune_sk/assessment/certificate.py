@@ -284,7 +284,11 @@ def certify(
             row_names(grouping.values),
             None if strata is None else row_names(strata.values),
         )
-        certificate = _certificate(sample, requirement, alpha)
+        certificate = certificate_of(sample, requirement, alpha)
+        if certificate is None:
+            raise ValueError(
+                "Got fewer than two groups in every stratum: there is nothing to compare."
+            )
         notes = [*certificate.notes]
         if not kept.all():
             notes.append(f"Left out: {counted(int((~kept).sum()), 'row')} without a group.")
@@ -351,8 +355,8 @@ def _predicted(
 # --- bounds ---
 
 
-def _certificate(sample: Sample, requirement: Requirement, alpha: float) -> Certificate:
-    """Bound the gap of one classifier."""
+def certificate_of(sample: Sample, requirement: Requirement, alpha: float) -> Certificate | None:
+    """Bound the gap of one classifier; None where no stratum has two groups to compare."""
     constraint, tolerance = requirement.constraint, requirement.tolerance
     cells = notion_cells(constraint, sample.rows.tally(sample.y_pred))
     rows = np.zeros(cells.n.shape[2:], dtype=np.int64)
@@ -361,7 +365,7 @@ def _certificate(sample: Sample, requirement: Requirement, alpha: float) -> Cert
         np.rint(cells.shares @ cells.patterns * cells.n[..., None]), cells.n, rows
     )
     if not pairs:
-        raise ValueError("Got fewer than two groups in every stratum: there is nothing to compare.")
+        return None
 
     kind, each = constraint.comparison, alpha / len(pairs)
     table = pd.DataFrame(

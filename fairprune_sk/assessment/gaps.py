@@ -25,13 +25,8 @@ from fairprune_sk.assessment.rates import (
     key,
 )
 from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint, ErrorRateParity
-from fairprune_sk.fairness.groups import (
-    check_order,
-    counted,
-)
-
-TINY = np.finfo(float).tiny
-"""Least divisor, where a weight may be 0: what is divided is 0 as well then."""
+from fairprune_sk.fairness.groups import check_order, counted
+from fairprune_sk.fairness.intervals import TINY
 
 NOTIONS = tuple(kind() for kind in CONSTRAINTS.values() if kind is not ErrorRateParity)
 """The notions of every report; the difference of error rates is that of accuracies."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 from sklearn.utils import check_random_state
 
 from fairprune_sk.assessment.gaps import (
-    TINY,
     Cells,
     check_gap_method,
     checked_cells,
@@ -23,6 +21,7 @@ from fairprune_sk.assessment.gaps import (
 )
 from fairprune_sk.assessment.rates import check_confidence_level
 from fairprune_sk.fairness.constraints import Constraint
+from fairprune_sk.fairness.intervals import TINY, interval_of_gap
 
 N_DRAWS = 1000
 """Draws behind each noise floor and each correction."""
@@ -135,11 +134,7 @@ def _judged(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
 def gap_interval(
     cells: Cells, confidence_level: float, gap_method: str = "between_groups"
 ) -> tuple[float, float]:
-    """Confidence interval of a gap, from intervals of every comparison behind it.
-
-    The gap is one comparison, the truly largest. It is below the upper ends of all with at least
-    the probability that it is below its own, so upper ends need no correction for how many there
-    are; the lower ends do (Bonferroni). Each comparison is judged as Agresti and Caffo do.
+    """Confidence interval of a gap: :func:`interval_of_gap`, judged as Agresti and Caffo do.
 
     Parameters
     ----------
@@ -158,38 +153,9 @@ def gap_interval(
     proportions result from adding two successes and two failures. The American Statistician, 2000.
     """
     rates, variance = _judged(cells)
-    some = np.broadcast_to((cells.weight > 0)[..., None], rates.shape)
-    some = some & (some.sum(-2, keepdims=True) >= 2)
-    share = np.where(some, cells.weight[..., None], 0.0)
-    share = share / np.maximum(share.sum(-2, keepdims=True), TINY)
-    overall = (share * rates).sum(-2, keepdims=True)
-    if cells.comparison == "ratio":  # a difference of logarithms
-        variance = variance / np.maximum(rates, TINY) ** 2
-        share = share * rates / np.maximum(overall, TINY)
-        rates, overall = (np.log(np.maximum(rate, TINY)) for rate in (rates, overall))
-    variance = np.where(some, variance, 0.0)
-    if gap_method == "to_overall":
-        # A group is a part of what it is compared with.
-        of_overall = (share**2 * variance).sum(-2, keepdims=True)
-        errors = np.sqrt(variance * (1 - 2 * share) + of_overall)
-        pairs = [(rates - overall, errors, some), (overall - rates, errors, some)]
-    else:
-        groups = [np.s_[..., g : g + 1, :] for g in range(cells.n.shape[-1])]
-        other = ~np.eye(len(groups), dtype=bool)[:, :, None]
-        pairs = [
-            (rates[g] - rates, np.sqrt(variance[g] + variance), some[g] & some & other[i])
-            for i, g in enumerate(groups)
-        ]
-    n_compared = sum(int(known.sum()) for _, _, known in pairs)
-    if not n_compared:
-        return np.nan, np.nan
-    alpha = (1 - confidence_level) / 2
-    z_low, z_high = norm.isf([alpha / n_compared, alpha])
-    low = max(float((d - z_low * e)[known].max(initial=0.0)) for d, e, known in pairs)
-    high = max(float((d + z_high * e)[known].max(initial=0.0)) for d, e, known in pairs)
-    if cells.comparison == "ratio":
-        low, high = 1 - np.exp(-low), 1 - np.exp(-high)
-    return low, min(high, 1.0)
+    return interval_of_gap(
+        rates, variance, cells.weight, cells.comparison, confidence_level, gap_method
+    )
 
 
 def gap_estimate(

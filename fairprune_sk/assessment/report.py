@@ -15,6 +15,8 @@ import pandas as pd
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _num_samples
 
+from fairprune_sk.assessment.answer import answer_lines
+from fairprune_sk.assessment.certificate import Certificate, certificate_of
 from fairprune_sk.assessment.classifiers import (
     check_predicted,
     checked_classes,
@@ -48,6 +50,7 @@ from fairprune_sk.assessment.notes import (
     row_notes,
     tolerance_notes,
 )
+from fairprune_sk.assessment.pairs import Sample
 from fairprune_sk.assessment.rates import (
     CLASS_RATES,
     Rows,
@@ -105,8 +108,9 @@ class FairnessReport:
         your own, where the network was pruned with one, has a row as well; columns
         ``dense``, ``pruned``, and of the latter ``corrected`` (a largest difference leans upwards:
         what is left without that), ``low`` and ``high`` (interval of the gap of the people whom
-        the rows were drawn from; both see :func:`gap_estimate`), and ``noise_floor`` (see
-        :func:`noise_floor`).
+        the rows were drawn from; both see :func:`gap_estimate`), ``noise_floor`` (see
+        :func:`noise_floor`), and ``parity_high``: what groups with equal rates show in a share
+        ``confidence_level`` of the draws, below which a gap cannot be told from parity.
         The row ``accuracy_lost_difference`` is the gap in the accuracy that pruning cost
         (performance degradation fairness, Definition 3 of Dai et al.): 0 for the dense network,
         and only there for a pruned one. What is redrawn are the rows that pruning turned wrong,
@@ -121,6 +125,12 @@ class FairnessReport:
         and ``("gap", "")``.
     size : Series
         ``n_weights`` (prunable), ``n_nonzero`` (left in the pruned network), ``sparsity``.
+    answer : tuple of str
+        Of a network that was pruned for a tolerance: whether the gap is within it for people not
+        seen, and what is known of that gap. Empty otherwise.
+    certificate : Certificate or None
+        What the answer rests on; see :func:`certify`. None where nothing can be certified: on the
+        rows of the fit, with weights, of a notion that is no rate, with fewer than two groups.
     alarms : tuple of str
         What must be known first, and is said first: a network that hardly predicts a class, or
         that lost more than five points of balanced accuracy. Gaps are no good news then.
@@ -140,6 +150,8 @@ class FairnessReport:
     by_class: pd.DataFrame
     performance_reduction: pd.Series
     size: pd.Series
+    answer: tuple[str, ...]
+    certificate: Certificate | None
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
     pos_label: Any
@@ -152,14 +164,17 @@ class FairnessReport:
 
     def __str__(self) -> str:
         """Lay out the report for a terminal of 100 columns."""
-        lines = [*self.alarms, *self._title().split("\n")]
-        title = "\n".join(wrapped(line) for line in lines)
+        parts = [self.alarms, self.answer, self._title().split("\n")]
+        head = ["\n".join(wrapped(line) for line in lines) for lines in parts if lines]
         tables = [f"{wrapped(caption)}\n{text_of(table)}" for caption, table in self._tables()]
-        return "\n\n".join([title, *tables, laid_out(self.notes)])
+        return "\n\n".join([*head, *tables, laid_out(self.notes)])
 
     def _repr_html_(self) -> str:
         """Lay out the report for a notebook."""
         alarms = "".join(f"<p><strong>{html.escape(a)}</strong></p>" for a in self.alarms)
+        if self.answer:
+            first, *more = (html.escape(line) for line in self.answer)
+            alarms += f"<p><strong>{first}</strong><br>{'<br>'.join(more)}</p>"
         title = html.escape(self._title()).replace("\n", "<br>")
         # to_html escapes cells and labels, which come from the user's data.
         tables = "".join(
@@ -407,7 +422,7 @@ def fairness_report(
         gap: estimate_of(networks[shipped], confidence_level, random_state=random_state)
         for gap, networks in cells.items()
     }
-    for name in ("corrected", "low", "high", "noise_floor"):
+    for name in ("corrected", "low", "high", "noise_floor", "parity_high"):
         differences[name] = [getattr(found, name) for found in estimates.values()]
 
     overall = overall_table(totals, labels)
@@ -420,6 +435,17 @@ def fairness_report(
         size = _size(model)
 
     names = None if strata is None else row_names(strata.values)
+    answer, certificate = [], None
+    if requirement is not None and requirement.tolerance is not None:
+        seen = hasattr(model, "was_fitted_on") and model.was_fitted_on(X)
+        if not (seen or weight is not None or requirement.constraint.relative_to_dense):
+            sample = Sample(
+                compared, y_pred[shipped][grouped], labels, row_names(grouping.values), names
+            )
+            certificate = certificate_of(sample, requirement, 1 - confidence_level)
+        own = notion_cells(requirement.constraint, tallies[shipped])
+        estimate = estimate_of(own, confidence_level, requirement.gap_method, random_state)
+        answer = answer_lines(requirement, estimate, certificate, confidence_level, seen)
     alarms = alarms_of(rows, y_pred, totals, labels)
     notes = [
         *alarms,
@@ -442,6 +468,8 @@ def fairness_report(
         ),
         performance_reduction=reduction,
         size=size,
+        answer=tuple(answer),
+        certificate=certificate,
         alarms=tuple(alarms),
         notes=tuple(notes),
         pos_label=labels[1] if len(labels) == 2 else None,

@@ -31,7 +31,7 @@ class FairnessState:
 
 
 def beyond(value: Tensor, bound: float) -> Tensor:
-    """What of a value lies outside ``[-bound, bound]``, with its sign."""
+    """Return what of a value lies outside ``[-bound, bound]``, with its sign."""
     return value - value.clamp(-bound, bound)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from fairprune_sk.fairness.constraints import (
     pooled_rates,
     rates,
 )
+from fairprune_sk.fairness.intervals import interval_of_gap
 from fairprune_sk.fairness.requirement import Requirement
 from fairprune_sk.networks.batch import Batch
 
@@ -177,6 +179,57 @@ class Parity:
         if self.requirement.constraint.comparison == "ratio":
             apart = apart / high.clamp_min(torch.finfo(high.dtype).tiny)
         return apart.clamp_min(0.0).amax()
+
+    def judged(self, sums: CellSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rates as they are to be expected, and how well as many rows know them.
+
+        Each rate is judged as Agresti and Caffo do, with one success and one failure more. That is
+        the noise of rows to come, or of these, not that of the optimism. Outcomes that are
+        differences to those of the dense network have a larger variance than is said here.
+
+        Parameters
+        ----------
+        sums : CellSums
+            Over the whole training table.
+
+        Returns
+        -------
+        rates, variances, weights : ndarray of shape (n_conditions, n_groups), float64
+            Weights are 0 for cells that are not compared.
+        """
+        expected = self.expected(sums)
+        counted = self.constrained & (expected.weight > 0)
+        weight = torch.where(counted, expected.weight, 0.0).double().cpu().numpy()
+        rate = rates(expected).double().cpu().numpy().clip(0.0, 1.0)
+        n = self.n_rows.cpu().numpy()
+        mean = (n * rate + 1) / (n + 2)
+        shape = (len(self.conditions), self.n_groups)
+        parts = mean, mean * (1 - mean) / (n + 2), weight
+        first, second, third = (part.reshape(shape) for part in parts)
+        return first, second, third
+
+    def gap_interval(self, sums: CellSums, confidence_level: float = 0.95) -> tuple[float, float]:
+        """Interval of the gap, for the noise of as many rows; see :meth:`judged`.
+
+        Parameters
+        ----------
+        sums : CellSums
+            Over the whole training table.
+        confidence_level : float
+
+        Returns
+        -------
+        low, high : float
+        """
+        mean, variance, weight = self.judged(sums)
+        return interval_of_gap(
+            mean[..., None],
+            variance[..., None],
+            weight,
+            self.requirement.constraint.comparison,
+            confidence_level,
+            self.requirement.gap_method,
+        )
 
     def violation(self, sums: CellSums) -> float:
         """Gap minus the tolerance; minus infinity where there is no tolerance.

@@ -61,6 +61,8 @@ class Fitted:
     train_gap, unseen_gap, violation : float or None
         Gaps on the training rows, and as expected on others; what the one that the tolerance is
         for is beyond it.
+    unseen_gap_interval : tuple of float or None
+        Of the second, for the noise of as many rows.
     history : History
     n_iter : int
     fingerprint : str
@@ -84,6 +86,7 @@ class Fitted:
     n_unconstrained: int
     train_gap: float | None
     unseen_gap: float | None
+    unseen_gap_interval: tuple[float, float] | None
     violation: float | None
     history: History
     n_iter: int
@@ -106,6 +109,7 @@ class Fitted:
             "n_unconstrained_": self.n_unconstrained,
             "train_gap_": self.train_gap,
             "unseen_gap_": self.unseen_gap,
+            "unseen_gap_interval_": self.unseen_gap_interval,
             "violation_": self.violation,
             "history_": self.history,
             "n_iter_": self.n_iter,
@@ -240,6 +244,9 @@ def fitted_of(task: Task, dense: Dense, run: Run) -> Fitted:
     masks = {name: mask.cpu() for name, mask in best.masks.items()}
     kept = {name: tensor.cpu() for name, tensor in tensors.items()}
     kept |= {name: kept[name][mask] for name, mask in masks.items()}
+    unseen_gap, unseen_gap_interval = None, None
+    if parity is not None and parity.optimism is not None and best.sums is not None:
+        unseen_gap, unseen_gap_interval = best.gap, parity.gap_interval(best.sums)
     multipliers = None
     if best.multipliers is not None and parity is not None:
         multipliers = pd.DataFrame(
@@ -264,7 +271,8 @@ def fitted_of(task: Task, dense: Dense, run: Run) -> Fitted:
         multipliers=multipliers,
         n_unconstrained=0 if parity is None else int((~parity.constrained).sum()),
         train_gap=None if parity is None else best.train_gap,
-        unseen_gap=None if parity is None or parity.optimism is None else best.gap,
+        unseen_gap=unseen_gap,
+        unseen_gap_interval=unseen_gap_interval,
         violation=best.violation if math.isfinite(best.violation) else None,
         history=run.history,
         n_iter=run.n_iter,

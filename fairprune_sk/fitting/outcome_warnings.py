@@ -15,7 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning, warn_at_caller
+from fairprune_sk.exceptions import (
+    CollapseWarning,
+    ConstraintNotMetWarning,
+    SmallGroupWarning,
+    warn_at_caller,
+)
 from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import CellSums, class_columns, pooled_rates, rates
 from fairprune_sk.fairness.objective import FairnessTerm
@@ -39,12 +44,14 @@ def warn_about(task: Task, dense: Dense, run: Run) -> None:
 
     Warns
     -----
-    ConstraintNotMetWarning, CollapseWarning
+    ConstraintNotMetWarning, CollapseWarning, SmallGroupWarning
     """
     parity, best = task.parity, run.best
     if parity is not None and best.violation > 0.0:
         advice = advice_on_miss(task.settings, len(task.rows), parity, run)
         warn_at_caller(f"{described_miss(parity, run)} {_joined(advice)}", ConstraintNotMetWarning)
+    elif parity is not None and (vague := vaguest(parity, run)) is not None:
+        warn_at_caller(described_vagueness(parity, vague), SmallGroupWarning)
     labelled, *predicted = class_shares(task, dense, run)
     before, after = predicted
     hardly = hardly_predicted(after, labelled, before)
@@ -155,7 +162,10 @@ def described_miss(parity: Parity, run: Run) -> str:
     pooled = pooled_rates(sums, parity.n_groups).tolist()
     found = f"the gap on the training rows is {best.gap:.4f}"
     if parity.optimism is not None:
-        found = f"the gap to be expected on unseen rows is {best.gap:.4f}"
+        found = (
+            f"the gap to be expected on unseen rows is {best.gap:.4f} ({best.train_gap:.4f} on the "
+            "training rows)"
+        )
 
     def side(cell: int | None) -> str:
         if cell is None:
@@ -163,8 +173,8 @@ def described_miss(parity: Parity, run: Run) -> str:
         return f"{rate[cell]:.3f} for {cell_name(parity, cell)}"
 
     return (
-        f"No pruned network met {type(requirement.constraint).__name__}: {found}, the tolerance "
-        f"{requirement.tolerance:g}. It lies between "
+        f"No pruned network met {type(requirement.constraint).__name__}: {found}, "
+        f"{best.violation:.4f} above the tolerance {requirement.tolerance:g}. It lies between "
         f"{side(apart.low)} and {side(apart.high)}."
     )
 
@@ -207,6 +217,62 @@ def small_cells(parity: Parity) -> Tensor:
         if (left.view(-1, parity.n_groups).sum(1) < 2).all():
             return torch.zeros_like(small)
     return small
+
+
+class Vague(NamedTuple):
+    """The comparison that the rows tell least about, where that is less than the tolerance."""
+
+    cell: int
+    other: int
+    error: float
+    """Standard error of the difference of the two rates, from as many rows."""
+
+
+def vaguest(parity: Parity, run: Run) -> Vague | None:
+    """Find two groups whose rates are known less well than the tolerance is small.
+
+    A network that fits these rows exactly is as far from parity elsewhere as these rows are from
+    the population. Only asked where the tolerance is for unseen rows, and is a difference.
+
+    Parameters
+    ----------
+    parity : Parity
+    run : Run
+
+    Returns
+    -------
+    Vague or None
+    """
+    tolerance, sums = parity.requirement.tolerance, run.best.sums
+    by_ratio = parity.requirement.constraint.comparison == "ratio"
+    if parity.optimism is None or sums is None or not tolerance or by_ratio:
+        return None
+    _, variances, weights = parity.judged(sums)
+    found = []
+    for condition, (variance, weight) in enumerate(zip(variances, weights, strict=True)):
+        known = np.flatnonzero(weight > 0)
+        if len(known) > 1:
+            *_, second, first = known[np.argsort(variance[known])]
+            at = condition * parity.n_groups
+            error = math.sqrt(variance[first] + variance[second])
+            found.append(Vague(at + int(first), at + int(second), error))
+    worst = max(found, key=lambda vague: vague.error, default=None)
+    return None if worst is None or worst.error <= tolerance else worst
+
+
+def described_vagueness(parity: Parity, vague: Vague) -> str:
+    """Say how little the rows tell, and how many would tell more."""
+    tolerance = parity.requirement.tolerance
+    assert tolerance is not None
+    # An error of half the tolerance leaves a gap beyond it in one sample of twenty.
+    times = (2 * vague.error / tolerance) ** 2
+    return (
+        f"The gap to be expected on unseen rows is within the tolerance {tolerance:g}, but the "
+        f"rates of {cell_name(parity, vague.cell)} and {cell_name(parity, vague.other)} are known to "
+        f"{vague.error:.3f} only (one standard error of their difference): the gap may be as much "
+        f"larger. About {times:.0f} times as many rows would tell; or merge groups, or raise "
+        "min_group_count to leave small ones out."
+    )
 
 
 # --- what may help ---
