@@ -1,4 +1,4 @@
-"""The answer that a report begins with: is the gap within the tolerance for people not seen?"""
+"""The answer that a report begins with: whether the gap is within the tolerance elsewhere."""
 
 from __future__ import annotations
 

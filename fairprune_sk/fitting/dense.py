@@ -140,8 +140,9 @@ def fit_dense(
     n = len(rows)
     batch_size = int(np.clip(n // 128, 256, 8192))
     steps = -(-n // batch_size)
-    # Small tables overfit within a few epochs, tiny ones need a minimum of steps.
-    epochs = max(int(np.clip(n // 1000, 10, 30)), -(-150 // steps))
+    # Small tables need a minimum of steps, and a decay that keeps them from being learned by heart.
+    epochs = max(int(np.clip(n // 1000, 10, 30)), -(-600 // steps))
+    weight_decay = float(np.clip(17_000 / n, 0.5, 20.0))
     schedule = LRScheduler(CosineAnnealingLR, step_every="batch", T_max=epochs * steps)
     # torch criteria only for what skorch reads off them: the loss is `log_loss`.
     one_logit = n_outputs(network, take(rows.X, slice(0, 2))) == 1
@@ -149,7 +150,7 @@ def fit_dense(
         network,
         criterion=nn.BCEWithLogitsLoss if one_logit else nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,
-        optimizer__weight_decay=0.5,
+        optimizer__weight_decay=weight_decay,
         lr=2e-3,
         max_epochs=epochs,
         batch_size=batch_size,

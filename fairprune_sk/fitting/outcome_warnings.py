@@ -266,12 +266,12 @@ def described_vagueness(parity: Parity, vague: Vague) -> str:
     assert tolerance is not None
     # An error of half the tolerance leaves a gap beyond it in one sample of twenty.
     times = (2 * vague.error / tolerance) ** 2
+    between = f"{cell_name(parity, vague.cell)} and {cell_name(parity, vague.other)}"
     return (
         f"The gap to be expected on unseen rows is within the tolerance {tolerance:g}, but the "
-        f"rates of {cell_name(parity, vague.cell)} and {cell_name(parity, vague.other)} are known to "
-        f"{vague.error:.3f} only (one standard error of their difference): the gap may be as much "
-        f"larger. About {times:.0f} times as many rows would tell; or merge groups, or raise "
-        "min_group_count to leave small ones out."
+        f"rates of {between} are known to {vague.error:.3f} only (one standard error of their "
+        f"difference): the gap may be as much larger. About {times:.0f} times as many rows would "
+        "tell; or merge groups, or raise min_group_count to leave small ones out."
     )
 
 

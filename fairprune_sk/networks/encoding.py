@@ -17,7 +17,8 @@ from torch import Tensor
 # that occurs a few times in a table teaches a network nothing.
 MAX_CATEGORIES = 256
 MAX_BINS = 64
-MIN_ROWS_PER_BIN = 16
+# A tree that may go further finds bins in noise, and the network learns small tables by heart.
+MIN_ROWS_PER_BIN = 48
 # Numbers beyond this would overflow in 32 bits once scaled; their order no longer matters.
 LARGEST = 1e30
 # Columns of numbers below two to this, about 1e-6, are tiny.
@@ -54,7 +55,7 @@ def tree_bins(
         return np.array([low, np.nextafter(low, np.float32(np.inf)) + 1], dtype=np.float32)
     tree = DecisionTreeClassifier(
         max_leaf_nodes=MAX_BINS,
-        min_samples_leaf=int(np.clip(len(values) // 100, 1, MIN_ROWS_PER_BIN)),
+        min_samples_leaf=MIN_ROWS_PER_BIN,
         random_state=0,
     )
     tree.fit(values[:, None], y, sample_weight=sample_weight)
