@@ -314,7 +314,18 @@ def advice_on_miss(settings: Settings, n: int, parity: Parity, run: Run) -> list
             advice.append(_fewer_groups(parity, small))
     if not advice:
         advice.append(f"tolerance={math.ceil(150 * best.gap) / 100:g}: networks like this meet it")
+        tolerance = parity.requirement.tolerance
+        if parity.optimism is not None and tolerance and best.train_gap <= tolerance:
+            # What is learned by heart falls at least as the root of the rows.
+            wanted = n * (best.gap / tolerance) ** 2
+            advice.append(f"about {_rounded_up(wanted):,} rows: on those at hand it is met")
     return advice
+
+
+def _rounded_up(number: float) -> int:
+    """Two digits of a large number, upwards."""
+    unit = 10 ** max(math.floor(math.log10(number)) - 1, 0)
+    return math.ceil(number / unit) * unit
 
 
 def advice_on_collapse(task: Task, run: Run, dense_too: bool) -> list[str]:

@@ -202,6 +202,11 @@ def half_cosine_after(progress: float, start: float) -> float:
     return 1.0 if progress <= start else half_cosine((progress - start) / (1.0 - start))
 
 
+def auto_weight_decay(n_rows: int) -> float:
+    """Weight decay of single weights that ``weight_decay="auto"`` takes for a table."""
+    return max(min(max(70_000 / n_rows, 2.0), 5.0), min(20_000 / n_rows, 10.0))
+
+
 def cubic_ramp(phase: float, start: float, end: float) -> float:
     """Sparsity between two, steep at first (Zhu and Gupta, arXiv 1710.01878); phase in [0, 1]."""
     return end + (start - end) * (1.0 - phase) ** 3
@@ -224,9 +229,10 @@ class Solver(ABC):
     Parameters
     ----------
     weight_decay : float or "auto"
-        Of AdamW, on all weights. "auto" is 70,000 / n for n rows, between 2 and 5: the fewer
-        the rows, the less a gap that vanished in training says about other rows, and the more
-        the weights must be held back. For neurons it is a tenth of that.
+        Of AdamW, on all weights. "auto" is 70,000 / n for n rows, between 2 and 5, and below
+        4,000 rows 20,000 / n, at most 10: the fewer the rows, the less a gap that vanished in
+        training says about other rows, and the more the weights must be held back. For neurons
+        it is a tenth of that.
     """
 
     weight_decay: float | str = "auto"
@@ -318,7 +324,7 @@ class Solver(ABC):
         decay = self.weight_decay
         if decay == "auto":
             factor = problem.layout.weight_decay_factor
-            decay = min(max(70_000 / problem.n_rows, 2.0), 5.0) * factor
+            decay = auto_weight_decay(problem.n_rows) * factor
         trained = [weight for weight in weights.values() if weight.requires_grad]
         rate = problem.lr * problem.layout.lr_factor
         lower = torch.optim.AdamW(trained, lr=rate, weight_decay=float(decay), fused=True)
