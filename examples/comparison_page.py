@@ -336,17 +336,18 @@ def markdown(table: pd.DataFrame) -> str:
 def filled(page: str, results: Results) -> str:
     """Put every table in its place."""
     for name, make in PAGE_TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.DOTALL)
-        if pattern.search(page):
+        if f"<!-- {name} -->" in page:
             try:
-                text = markdown(make(results))
+                page = put(page, name, make(results))
             except (KeyError, ValueError) as error:  # not run yet
                 print(f"no table {name}: {error}")
-                continue
-            page = pattern.sub(
-                lambda found, text=text: f"{found[1]}{text}\n{found[2].lstrip()}", page
-            )
     return page
+
+
+def put(page: str, name: str, table: pd.DataFrame) -> str:
+    """Put a table in its place."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}{markdown(table)}\n{found[2].lstrip()}", page)
 
 
 def make_page(results: Path) -> None:

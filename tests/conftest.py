@@ -24,7 +24,7 @@ def table() -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
 def fitted(table) -> FairPruner:
     """Fit a pruner on the first 2,000 rows of the table, long enough to meet its tolerance."""
     X, y, s = table
-    pruner = FairPruner(random_state=0, tolerance=0.05, max_epochs=150)
+    pruner = FairPruner(random_state=0, tolerance=0.05, tolerance_on="training", max_epochs=150)
     return pruner.fit(X[:2000], y[:2000], sensitive_features=s["sex"][:2000])
 
 

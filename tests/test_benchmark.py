@@ -33,6 +33,9 @@ from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.datasets.tables import Table
 from fairprune_sk.fitting import dense
 
+# A few steps prune a network that a small table holds back to nothing: not what is looked at.
+pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+
 
 class Mlp(nn.Module):
     def __init__(self, n_features, n_outputs=1):

@@ -66,6 +66,7 @@ def quick(**kwargs):
         "max_epochs": 30,
         "random_state": 0,
         "tolerance": 0.5,
+        "tolerance_on": "training",  # one fit, not three
         "memory": MEMORY,
     }
     return FairPruner(**settings | kwargs)

@@ -64,6 +64,7 @@ def quick(memory=None, **kwargs):
         "estimator": Mlp,
         "constraint": "demographic_parity",
         "tolerance": 1.0,
+        "tolerance_on": "training",  # one dense network, not three
         "sparsity": 0.5,
         "max_epochs": 2,
         "batch_size": 50,

@@ -34,6 +34,9 @@ from fairprune_sk.fairness.constraints import CONSTRAINTS, DemographicParity
 from fairprune_sk.fitting.pruning import PruningNet, auto_epochs
 from fairprune_sk.masks.granularity import Neuron
 
+# A few steps prune a network that a small table holds back to nothing: not what is looked at.
+pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")
+
 
 class Mlp(nn.Module):
     """A module as a user writes it."""
@@ -69,7 +72,8 @@ def numbers():
 
 
 def quick(**kwargs):
-    options = {"max_epochs": 12, "random_state": 0, "tolerance": 0.2, "memory": MEMORY}
+    options = {"max_epochs": 40, "random_state": 0, "tolerance": 0.2, "memory": MEMORY}
+    options["tolerance_on"] = "training"  # one fit, not three
     return FairPruner(**options | kwargs)
 
 
@@ -179,7 +183,7 @@ def test_a_pattern_holds_in_the_masks(numbers):
 @pytest.mark.parametrize(
     ("granularity", "sparsity", "message"),
     [
-        ("neuron", 0.999, r"at most 0\.99\d+: every layer keeps at least one unit"),
+        ("neuron", 0.9999, r"at most 0\.99\d+: every layer keeps at least one unit"),
         ("2:4", 0.4, "alone removes 0.5"),
     ],
 )
@@ -405,7 +409,7 @@ def test_early_stopping_of_the_pruning_phase_still_gives_the_sparsity(numbers):
 def test_solver_object_and_its_switches(numbers):
     X, y, s = numbers
     logits = {
-        solver: quick(solver=solver, sparsity=0.5)
+        solver: quick(solver=solver, sparsity=0.5, tolerance=1.0)
         .fit(X, y, sensitive_features=s)
         .decision_function(X)
         for solver in (
@@ -661,7 +665,7 @@ def test_warnings_point_to_the_line_that_called_fit(numbers):
 def test_an_unmet_constraint_warns_with_gap_and_tolerance(numbers):
     X, y, s = numbers
     pruner = quick(tolerance=0.0, max_epochs=2)
-    with pytest.warns(ConstraintNotMetWarning, match=r"gap .* is 0\.\d+ .*above the tolerance 0\."):
+    with pytest.warns(ConstraintNotMetWarning, match=r"gap .* is 0\.\d+, .* above the tolerance 0"):
         pruner.fit(X, y, sensitive_features=s)
     assert pruner.violation_ > 0
 

@@ -142,7 +142,7 @@ def fit_dense(
     steps = -(-n // batch_size)
     # Small tables need a minimum of steps, and a decay that keeps them from being learned by heart.
     epochs = max(int(np.clip(n // 1000, 10, 30)), -(-600 // steps))
-    weight_decay = float(np.clip(17_000 / n, 0.5, 20.0))
+    weight_decay = float(np.clip(17_000 / n, 0.5, 10.0))
     schedule = LRScheduler(CosineAnnealingLR, step_every="batch", T_max=epochs * steps)
     # torch criteria only for what skorch reads off them: the loss is `log_loss`.
     one_logit = n_outputs(network, take(rows.X, slice(0, 2))) == 1
