@@ -38,6 +38,7 @@ from sklearn.utils.estimator_checks import (
     check_global_set_output_transform_polars,
     check_methods_sample_order_invariance,
     check_methods_subset_invariance,
+    check_sample_weight_equivalence_on_dense_data,
     check_param_validation,
     check_readonly_memmap_input,
     check_set_output_transform,
@@ -67,18 +68,30 @@ class Grouped(FairPruner):
 
 
 def small(kind=FairPruner, **kwargs):
-    options = {"constraint": None, "sparsity": 0.5, "max_epochs": 40, "random_state": 0}
+    options = {"constraint": None, "sparsity": 0.5, "max_epochs": 5, "random_state": 0}
     return kind(**options | kwargs)
 
 
 def defaults(kind=FairPruner, **kwargs):
     """With every default but the constraint, which needs groups, and the epochs, for time."""
-    return small(kind, sparsity=FairPruner().sparsity, **kwargs)
+    return small(kind, sparsity=FairPruner().sparsity, max_epochs=100, **kwargs)
 
 
 def grouped():
     # Among a few random rows a gap is not a matter of training: nothing is out of tolerance.
-    return defaults(Grouped, constraint="demographic_parity", tolerance=1.0, min_group_count=1)
+    return defaults(
+        Grouped,
+        constraint="demographic_parity",
+        tolerance=1.0,
+        tolerance_on="training",  # for time: one fit, not three
+        min_group_count=1,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_weights_are_repetitions_where_the_tolerance_is_for_unseen_rows():
+    kept = grouped().set_params(tolerance_on="unseen", max_epochs=20)
+    check_sample_weight_equivalence_on_dense_data("Grouped", kept)
 
 
 # ------------------------------------------------------------------- scikit-learn's own checks
