@@ -64,8 +64,8 @@ class FairPruner(
     A dense network is trained first. Then masks (upper level) and weights (lower level) are
     learned together, under a bound on the gap between groups at both levels, until the wanted
     fraction of the weights is gone (Dai et al., arXiv 2312.10181). What is kept is the best
-    network on the way (accuracy less gap) whose gap is within the tolerance: on the training rows,
-    or, with ``tolerance_on="unseen"``, as it is to be expected on others.
+    network on the way (accuracy less gap) whose gap is within the tolerance, as it is to be
+    expected on rows that the fit has not seen.
 
     Predicting never needs the sensitive features. Columns are never added or dropped: whether a
     sensitive column is also a feature is for the caller to decide.
@@ -99,8 +99,9 @@ class FairPruner(
         The rows that the tolerance is for. A network learns its training rows by heart, and a
         gap that is closed there is open on others. "unseen" measures by cross-fitting, on two
         halves of the rows, how far the rates of each group fall on rows that a network has not
-        learned from, and bounds the gap that is to be expected there. It takes two to three times
-        as long, and makes no difference where ``tolerance=None``.
+        learned from, and bounds the gap that is to be expected there. It takes about twice as
+        long, and makes no difference where ``tolerance=None``. What a frozen network has seen is
+        not known: the tolerance is for the training rows then, with a warning.
     fairness_weight : float >= 0, default=1.0
         Weight of the penalty where ``tolerance=None``; otherwise how fast the bound is reached,
         not where it lies. 0 switches fairness off.
@@ -198,7 +199,10 @@ class FairPruner(
         group to compare with.
     train_gap_, unseen_gap_ : float or None
         Gap of hard predictions on the training rows; with ``tolerance_on="unseen"`` also the gap
-        to be expected on others, an estimate that knows nothing of the noise of rows to come.
+        to be expected on others, an estimate.
+    unseen_gap_interval_ : tuple of (float, float), or None
+        Interval (95%) of the second, for the noise of as many rows; not for that of what was
+        learned by heart.
     violation_ : float or None
         The gap on the rows that the tolerance is for, minus the tolerance.
     history_ : skorch.history.History
@@ -213,8 +217,9 @@ class FairPruner(
     CollapseWarning
         If the pruned network hardly predicts a class.
     SmallGroupWarning
-        If a group is too small to be constrained, or has no other to be compared with; or if no
-        comparison covers many rows.
+        If a group is too small to be constrained, or has no other to be compared with; if no
+        comparison covers many rows; or if the rows know two rates less well than the tolerance is
+        small.
     SuspectColumnWarning
         If a column of a DataFrame is constant, names the rows, holds dates as text, or predicts
         the target almost alone.

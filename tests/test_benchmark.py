@@ -75,7 +75,8 @@ def loans():
 
 
 def pruner(**kwargs):
-    return FairPruner(Mlp, **{"max_epochs": 2, "min_group_count": 1} | kwargs)
+    options = {"max_epochs": 2, "min_group_count": 1, "tolerance_on": "training"}
+    return FairPruner(Mlp, **options | kwargs)
 
 
 def tree():

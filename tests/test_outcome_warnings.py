@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,12 @@ from dense import MEMORY
 
 from fairprune_sk import CollapseWarning, ConstraintNotMetWarning, FairPruner
 from fairprune_sk.datasets import make_biased_classification
+from fairprune_sk.fairness import EqualizedOdds
 from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import CellSums
-from fairprune_sk.fitting.outcome_warnings import advice_on_miss
+from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.fairness.requirement import Requirement
+from fairprune_sk.fitting.outcome_warnings import advice_on_miss, described_vagueness, vaguest
 from fairprune_sk.fitting.task import settings_of
 
 
@@ -175,3 +179,27 @@ def test_a_dense_network_that_is_constant_is_said_and_cured_by_class_weights():
 def test_a_collapse_of_any_class_is_seen(predicted, labelled, dense, expected):
     arrays = [None if a is None else np.array(a) for a in (predicted, labelled, dense)]
     assert hardly_predicted(*arrays).tolist() == expected
+
+
+def test_rows_that_tell_less_than_the_tolerance_are_named_with_how_many_would():
+    n = torch.tensor([400, 300, 60, 500])
+    parity = Parity(
+        Requirement(EqualizedOdds(), 0.05, "between_groups"),
+        ("a", "b"),
+        ("negative", "positive"),
+        n,
+        torch.ones(4, dtype=torch.bool),
+        optimism=torch.zeros(4),
+    )
+    run = SimpleNamespace(best=SimpleNamespace(sums=CellSums(0.5 * n, n.float())))
+    vague = vaguest(parity, run)
+    assert (vague.cell, vague.other) == (2, 3)
+    assert vague.error == pytest.approx((0.25 / 62 + 0.25 / 502) ** 0.5)
+    message = described_vagueness(parity, vague)
+    assert (
+        "of 'a' (60 positive rows) and 'b' (500 positive rows) are known to 0.067 only" in message
+    )
+    assert "About 7 times as many rows" in message  # (2 * 0.067 / 0.05)²
+    assert vaguest(replace(parity, optimism=None), run) is None  # for training rows: met is met
+    wider = Requirement(EqualizedOdds(), 0.07, "between_groups")
+    assert vaguest(replace(parity, requirement=wider), run) is None

@@ -21,7 +21,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fairprune_sk.assessment import FairnessReport, fairness_report, gap_estimate, noise_floor
+from fairprune_sk.assessment import (
+    FairnessReport,
+    certify,
+    fairness_report,
+    gap_estimate,
+    noise_floor,
+)
 from fairprune_sk.benchmarks.competitors import Reduction
 from fairprune_sk.fairness.constraints import (
     OUTSIDE,
@@ -55,6 +61,8 @@ RATE_FUNCTIONS = {
     "true_positive_rate": flm.true_positive_rate,
     "false_positive_rate": flm.false_positive_rate,
 }
+
+COLUMNS = ["value", "corrected", "low", "high", "noise_floor", "parity_high"]
 
 
 class StubPruner(ClassifierMixin, BaseEstimator):
@@ -156,6 +164,7 @@ def test_every_number_equals_fairlearns(data, weighted):
         "low",
         "high",
         "noise_floor",
+        "parity_high",
     ]
     assert set(report.differences.index) == {*GAP_FUNCTIONS, DEGRADATION}
     np.testing.assert_allclose(
@@ -492,7 +501,7 @@ def test_rows_without_a_sensitive_feature_ignored(data, incomplete):
     assert report.n_rows == 900
     n = int((~known).sum())
     assert any(f"Without a sensitive feature: {n} rows" in note for note in report.notes)
-    assert str(report).startswith("Fairness report: 900 rows, 4 groups")
+    assert "\nFairness report: 900 rows, 4 groups" in str(report)
 
 
 def test_rows_without_a_sensitive_feature_as_a_group(data, incomplete):
@@ -908,7 +917,7 @@ def test_a_classifier_with_a_constraint_that_is_no_pruner_is_measured_alone(data
     X = pd.DataFrame(X)
     model = Reduction(max_iter=3, random_state=0).fit(X, y, sensitive_features=race)
     report = fairness_report(model, X, y, sensitive_features=race)
-    assert list(report.differences.columns) == ["value", "corrected", "low", "high", "noise_floor"]
+    assert list(report.differences.columns) == COLUMNS
 
 
 # --- a collapse is said first ---
@@ -999,7 +1008,7 @@ def test_five_points_of_balanced_accuracy_are_said_first(data):
     report = fairness_report(model, X, y, sensitive_features=race)
     assert 0 < -report.overall.loc["balanced_accuracy", "change"] < 0.05
     assert report.alarms == ()
-    assert str(report).startswith("Fairness report:")
+    assert str(report).startswith("Is the gap in ")
 
 
 def test_alarms_are_escaped(data):
@@ -1063,7 +1072,7 @@ def test_any_binary_classifier_is_measured_alone(data, wrap):
     model = wrap(LogisticRegression()).fit(X, y)
     report = fairness_report(model, X, y, sensitive_features=race)
     assert list(report.overall.columns) == ["value"]
-    assert list(report.differences.columns) == ["value", "corrected", "low", "high", "noise_floor"]
+    assert list(report.differences.columns) == COLUMNS
     assert len(report.performance_reduction) == len(report.size) == 0
     assert report.overall.loc["accuracy", "value"] == pytest.approx(model.score(X, y))
     assert report.differences.loc["equalized_odds_difference", "value"] == pytest.approx(
@@ -1210,8 +1219,8 @@ def test_print_holds_the_numbers(data, report):
     _, _, race = data
     text = str(report)
     assert repr(report) == text
-    title = text.splitlines()[0]
-    assert title.startswith("Fairness report: 900 rows, 4 groups")
+    [title] = [line for line in text.splitlines() if line.startswith("Fairness report:")]
+    assert "900 rows, 4 groups" in title
     assert "'yes'" in title
     assert "Sparsity 90.0%: 4 of 40 weights left" in text
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
@@ -1248,9 +1257,8 @@ def test_print_of_three_classes_in_strata(data, grades, region):
     text = str(report)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0] == (
-        "Fairness report: 900 rows, 4 groups by race within strata of region, 3 classes"
-    )
+    title = "Fairness report: 900 rows, 4 groups by race within strata of region, 3 classes"
+    assert title in lines
     # A line for each stratum above its groups, in the table of all classes and of each.
     assert lines.count("  North") == 4
     assert sum(line.startswith("    White") for line in lines) == 3 * 4
@@ -1335,3 +1343,60 @@ def test_hundreds_of_classes_are_measured_at_once(monkeypatch):
     hits = (model.predict(X) == 7) & (sex == "f")
     rate = report.by_group.loc["f", ("selection_rate", 7, "value")]
     assert rate == pytest.approx(hits.sum() / (sex == "f").sum())
+
+
+# ------------------------------------------------------------------------------------ the answer
+
+
+def reported(data, tolerance):
+    """Report on rows that a pruner has not seen; return the pruner as well."""
+    X, y, race = data
+    model = StubPruner(tolerance=tolerance).fit(X[:10], y[:10])
+    return model, fairness_report(model, X, y, sensitive_features=race)
+
+
+def test_the_first_line_answers_for_people_not_seen(data):
+    _, report = reported(data, tolerance=1.0)
+    assert str(report).startswith(
+        "Is the gap in equalized odds within 1 for people not seen? Yes: "
+    )
+    _, report = reported(data, tolerance=0.0)
+    first, *_, figures = report.answer
+    certificate = report.certificate
+    assert certificate.verdict in ("above", "cannot tell")
+    if certificate.verdict == "cannot tell":
+        assert "Cannot tell: it may be" in first and f"{certificate.upper:.3f}" in first
+        assert "About how many rows would tell" in report.answer[1] or len(report.answer) == 2
+    row = report.differences.loc["equalized_odds_difference"]
+    assert f"Best estimate {row.corrected:.3f}" in figures
+    assert f"{row.low:.3f} to {row.high:.3f}" in figures
+    assert f"on these rows it is {row.pruned:.3f}" in figures
+    assert f"would show {row.noise_floor:.3f}" in figures
+    assert html.escape(first) in report._repr_html_()
+
+
+def test_the_answer_rests_on_the_certificate(data):
+    X, y, race = data
+    model, report = reported(data, tolerance=0.3)
+    certificate = certify(model, X, y, sensitive_features=race)
+    assert report.certificate.upper == certificate.upper
+    assert report.certificate.verdict == certificate.verdict
+
+
+def test_without_a_bound_weights_or_new_rows_nothing_is_certified(data):
+    X, y, race = data
+    assert (
+        fairness_report(
+            StubPruner(tolerance=None).fit(X[:10], y[:10]), X, y, sensitive_features=race
+        ).answer
+        == ()
+    )
+    model = StubPruner().fit(X[:10], y[:10])
+    weighted = fairness_report(
+        model, X, y, sensitive_features=race, sample_weight=np.linspace(1, 2, len(X))
+    )
+    assert weighted.certificate is None and "Not certified on rows like these" in weighted.answer[0]
+    model.fit(X, y)
+    seen = fairness_report(model, X, y, sensitive_features=race)
+    assert seen.certificate is None
+    assert seen.answer[0].endswith("These rows cannot tell: the network was trained on them.")

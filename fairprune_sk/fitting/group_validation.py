@@ -177,12 +177,12 @@ def check_parity(
             f"Got {type(constraint).__name__} with codes of events beyond its {constraint.events}, "
             "but expected OUTSIDE, or the position of one of them."
         )
-    counts = torch.from_numpy(_rows_in(cell.numpy(), n_cells, weight))
+    counts = torch.from_numpy(rows_in(cell.numpy(), n_cells, weight))
     # Rows of the cell's group in its stratum, whatever their label.
     within = np.where((group >= 0) & (stratum >= 0), stratum * n_groups + group, OUTSIDE)
     of_strata = n_strata * n_groups
     present, totals = (
-        torch.from_numpy(np.tile(_rows_in(within[:, None], of_strata, w), n_cells // of_strata))
+        torch.from_numpy(np.tile(rows_in(within[:, None], of_strata, w), n_cells // of_strata))
         for w in (None, weight)
     )
 
@@ -206,7 +206,7 @@ def check_parity(
             f"{names(impossible)}. Their rate does not exist: merge them with other groups, "
             "leave their rows out, or choose another constraint."
         )
-    of_group = _rows_in(group[:, None], n_groups, weight)
+    of_group = rows_in(group[:, None], n_groups, weight)
     n_small = int((of_group < least).sum())
     if n_groups > _MANY_GROUPS and n_small > 0.9 * n_groups:
         raise ValueError(
@@ -250,7 +250,7 @@ def check_parity(
     return parity, cell
 
 
-def _rows_in(cell: np.ndarray, n_cells: int, weight: np.ndarray | None) -> np.ndarray:
+def rows_in(cell: np.ndarray, n_cells: int, weight: np.ndarray | None) -> np.ndarray:
     """Count the rows in each cell, shape (n_cells,), int64; by weight, the effective ones (Kish).
 
     A rate that rests on one heavy row among many light ones rests on one row, and weights that

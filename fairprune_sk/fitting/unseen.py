@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from fairprune_sk.exceptions import DivergedError, warn_at_caller
 from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
-from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.dense import train_dense
+from fairprune_sk.fitting.group_validation import rows_in
 from fairprune_sk.fitting.outputs import logits
 from fairprune_sk.fitting.pruning import batch_rows, epochs, prune
 from fairprune_sk.fitting.resident import table_of
@@ -99,7 +99,9 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
         with seeded(seed, settings.device):
             folds.append(_rates_apart(rows.take(learned), rows.take(held), estimator, settings))
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
-    optimism = shrunken_optimism(seen, unseen, given.parity)
+    assert rows.cell is not None
+    n_rows = rows_in(rows.cell.numpy(), given.parity.n_cells, rows.weight)
+    optimism = shrunken_optimism(seen, unseen, torch.from_numpy(n_rows), given.parity.n_groups)
     if not optimism.isfinite().all():
         raise DivergedError(
             "A network of tolerance_on='unseen' has logits that are not finite on the rows that it "
@@ -108,7 +110,7 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
     return replace(given, parity=replace(given.parity, optimism=optimism))
 
 
-def shrunken_optimism(seen: CellSums, unseen: CellSums, parity: Parity) -> Tensor:
+def shrunken_optimism(seen: CellSums, unseen: CellSums, n_rows: Tensor, n_groups: int) -> Tensor:
     """Estimate by how much each cell's rate falls, from rates on rows learned from and held out.
 
     Cells of few rows are drawn towards the mean of their condition, by as much as noise is a part
@@ -118,7 +120,10 @@ def shrunken_optimism(seen: CellSums, unseen: CellSums, parity: Parity) -> Tenso
     Parameters
     ----------
     seen, unseen : CellSums
-    parity : Parity
+    n_rows : Tensor of shape (n_cells,)
+        Rows in each cell, or their effective number.
+    n_groups : int
+        The fastest index of a cell.
 
     Returns
     -------
@@ -127,10 +132,10 @@ def shrunken_optimism(seen: CellSums, unseen: CellSums, parity: Parity) -> Tenso
     """
     known = (seen.weight > 0) & (unseen.weight > 0)
     measured = torch.where(known, rates(seen) - rates(unseen), 0.0)
-    n = parity.n_rows.to(measured).clamp_min(1.0)
+    n = n_rows.to(measured)
     rate = (rates(unseen).abs() * n + 1) / (n + 2)
     noise = rate * (1 - rate) / (n + 2)
-    by_group = (-1, parity.n_groups)
+    by_group = (-1, n_groups)
     trust = torch.where(known, 1 / (SPREAD**2 + noise), 0.0).view(by_group)
     total = trust.sum(1, keepdim=True)
     mean = (trust * measured.view(by_group)).sum(1, keepdim=True) / total.clamp_min(1e-30)
