@@ -10,7 +10,7 @@ TARGET ?=
 SENSITIVE ?=
 POSITIVE ?=
 
-.PHONY: demo test lint evidence attack comparison benchmark clean
+.PHONY: demo test lint evidence attack unseen comparison benchmark clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,12 @@ evidence: $(VENV)/.test
 # 10,000 cases that no user should pass, or that some do: about six minutes on one core.
 attack: $(VENV)/.test
 	$(BIN)/python examples/attack.py
+
+# The fits and tables of docs/unseen.md: hours on two cores; goes on where it stopped.
+unseen: $(VENV)/.test
+	$(BIN)/python examples/unseen_rows.py run
+	$(BIN)/python examples/unseen_rows.py page
+	$(BIN)/python examples/small_tables.py
 
 # The fits, figures and tables of docs/comparison.md: hours on two cores; goes on where it stopped.
 comparison: $(VENV)/.test

@@ -348,6 +348,7 @@ def fairness_report(
     low            0.13
     high           0.41
     noise_floor    0.07
+    parity_high    0.14
     >>> print(str(report).splitlines()[0])
     Fairness report: 400 rows, 2 groups by sensitive_feature, positive label 'yes'
     """
