@@ -139,28 +139,26 @@ def check_claim(pruner: FairPruner, X: Any, known: Known) -> str:
     scores, n = pruner.decision_function(X), len(known.y)
     if len(scores) != n or not np.isfinite(scores).all():
         raise BrokenRuleError(f"{len(scores)} scores, not all finite, for {n} training rows")
-    if pruner.violation_ is None or pruner.tolerance_on != "training":
-        return "fitted, without a bound on these rows"
+    if pruner.violation_ is None:
+        return "fitted, without a bound"
     if not np.isfinite(pruner.violation_):
         raise BrokenRuleError(f"a violation of {pruner.violation_}")
     by_class = np.column_stack([0 * scores, scores]) if scores.ndim == 1 else scores
     runner_up, top = np.sort(by_class, axis=1)[:, -2:].T
     if (top - runner_up <= BORDER * np.abs(by_class).max(axis=1)).any():
         return "fitted, with rows on the border between classes"
-    tolerance, gap = gap_of(pruner, X, known)
-    claimed = pruner.violation_ + tolerance
+    gap, claimed = gap_of(pruner, X, known), pruner.train_gap_
     if gap > claimed + (ROUNDING if known.weight is None else WEIGHT_ROUNDING):
         raise BrokenRuleError(f"a gap of {claimed:.7f} is claimed, MetricFrame finds {gap:.7f}")
     return f"fitted, tolerance {'met' if pruner.violation_ <= 0 else 'missed, as it says'}"
 
 
-def gap_of(pruner: FairPruner, X: Any, known: Known) -> tuple[float, float]:
-    """Find the tolerance of a fit, and its gap on its training rows as fairlearn sees it."""
-    constraint, tolerance, method = pruner.constraint, pruner.tolerance, pruner.gap_method
+def gap_of(pruner: FairPruner, X: Any, known: Known) -> float:
+    """Find the gap of a fit on its training rows as fairlearn sees it."""
+    constraint, method = pruner.constraint, pruner.gap_method
     ratio = getattr(constraint, "comparison", "difference") == "ratio"
     if isinstance(constraint, Moment):
         method, ratio = "to_overall", constraint.ratio != 1.0
-        tolerance = 1.0 - constraint.ratio if ratio else constraint.eps
     name = constraint if isinstance(constraint, str) else type(constraint).__name__
     name = name.replace("_", "").lower()
     events, rate, one_vs_rest = NOTIONS[name]
@@ -181,7 +179,7 @@ def gap_of(pruner: FairPruner, X: Any, known: Known) -> tuple[float, float]:
                 before = _rates(rate, of(y), of(dense), inside)
                 rates = tuple(after - former for after, former in zip(rates, before, strict=True))
             gaps.append(_largest_gap(*rates, inside, pruner.min_group_count, method, ratio))
-    return tolerance, max(gaps)
+    return max(gaps)
 
 
 def _rows_of(pruner: FairPruner, known: Known) -> pd.DataFrame:

@@ -63,6 +63,6 @@ def test_a_false_claim_is_found(attack):
     pruner.fit(X, y, sensitive_features=group)
     known = Known(y, group, None, None)
     assert "tolerance met" in check_claim(pruner, X, known)
-    pruner.violation_ = -0.9
+    pruner.train_gap_ = 0.1
     with pytest.raises(BrokenRuleError, match="a gap of 0.1000000 is claimed, MetricFrame finds"):
         check_claim(pruner, X, known)
