@@ -424,7 +424,7 @@ def pruning_net(
         fairness,
         task.layout,
         float(settings.sparsity),
-        n_rows=n,
+        n_rows=settings.part_of or n,
         lr=settings.lr,
         mask_lr=settings.mask_lr,
         batches=lambda: iter(ResidentIterator(table, table.evaluation_rows)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,9 @@ class Settings:
         Where dense networks are kept.
     device : torch.device
     verbose : int
+    part_of : int or None
+        Rows of the table that the rows at hand are a part of, where they are to be learned as
+        they would be among all.
     """
 
     sparsity: float
@@ -66,6 +69,7 @@ class Settings:
     memory: Any
     device: torch.device
     verbose: int
+    part_of: int | None = None
 
 
 def settings_of(parameters: Mapping[str, Any]) -> Settings:
@@ -101,7 +105,8 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
             UserWarning,
         )
         resolved["memory"] = None
-    return Settings(**{name: resolved[name] for name in Settings.__dataclass_fields__})
+    names = [field.name for field in fields(Settings) if field.name != "part_of"]
+    return Settings(**{name: resolved[name] for name in names})
 
 
 def check_callbacks(callbacks: list | None, verbose: bool) -> None:

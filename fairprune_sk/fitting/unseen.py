@@ -86,8 +86,9 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
     n = len(rows.y)
     settings = replace(
         settings,
-        # As many steps as the fit that is kept, over as many passes through the rows: what is
-        # learned by heart depends on both.
+        # As many steps as the fit that is kept, over as many passes through the rows, held back as
+        # much: what is learned by heart depends on all three.
+        part_of=n,
         max_epochs=epochs(settings, n),
         batch_size=-(-batch_rows(settings, n) // N_FOLDS),
         # The users' callbacks, and the bar, are for that one.
