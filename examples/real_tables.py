@@ -88,6 +88,7 @@ def fit_one(
         constraint=constraint,
         granularity=granularity,
         tolerance=TOLERANCE,
+        tolerance_on="training",
         random_state=seed,
         memory=memory,
     )

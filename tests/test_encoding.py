@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, RobustScaler
 
 from fairprune_sk.networks.default import ColumnEncoding, TabularNetwork
-from fairprune_sk.networks.encoding import MAX_BINS, TableEncoder, tree_bins
+from fairprune_sk.networks.encoding import MAX_BINS, MIN_ROWS_PER_BIN, TableEncoder, tree_bins
 
 
 def test_encoding_equals_rtdl_within_the_bins():
@@ -35,7 +35,7 @@ def test_bins_are_those_of_rtdl_where_rtdl_has_some():
     (theirs,) = compute_bins(
         torch.from_numpy(x)[:, None],
         MAX_BINS,
-        tree_kwargs={"min_samples_leaf": 16, "random_state": 0},
+        tree_kwargs={"min_samples_leaf": MIN_ROWS_PER_BIN, "random_state": 0},
         y=torch.from_numpy(y),
         regression=False,
     )
