@@ -318,7 +318,6 @@ def test_a_larger_weight_never_widens_the_gap_in_penalty_mode(noisy):
     def gap(weight, seed):
         pruner = FairPruner(
             Mlp,
-            solver=BilevelSolver(weight_decay=2.0),  # so that there is a gap to speak of
             sparsity=0.5,
             tolerance=None,
             fairness_weight=weight,

@@ -23,7 +23,6 @@ from fairprune_sk.fairness.requirement import Requirement
 from fairprune_sk.fitting import unseen
 from fairprune_sk.fitting.task import settings_of
 from fairprune_sk.solvers import BilevelSolver
-from fairprune_sk.solvers.base import auto_weight_decay
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::fairprune_sk.ConstraintNotMetWarning"),
@@ -78,7 +77,7 @@ def test_optimism_is_what_fits_on_halves_lose_on_the_other_half(rows):
     pruner = quick()
     # What the fit on a half takes: epochs and decay of the whole, batches half as large.
     on_half = FairPruner(
-        solver=BilevelSolver(weight_decay=auto_weight_decay(2100)),
+        solver=BilevelSolver(weight_decay=20_000 / 2100),
         max_epochs=12,
         batch_size=1024,
         random_state=0,
