@@ -83,11 +83,18 @@ def test_multipliers_move_against_a_violation_and_go_back_to_zero():
     term, batch, group = problem(0.05)
     state = term.init(torch.zeros(1))
     _, state = step(term, state, logit_columns(4.0 * group - 2.0), batch)
-    moved = 0.1 * (0.5 - 0.05)
-    torch.testing.assert_close(state.multipliers, torch.tensor([-moved, moved]))
+    moved = 0.1 * (0.5 - term.parity.enforced_bound)
+    torch.testing.assert_close(state.multipliers, moved * torch.tensor([-1.0, 1.0]))
     for _ in range(50):
         _, state = step(term, state, torch.ones(400, 1), batch)
     assert (state.multipliers == 0).all()
+
+
+def test_what_is_aimed_at_is_a_row_within_the_bound():
+    term, *_ = problem(0.05)
+    n_rows = torch.tensor([100, 25])
+    parity = replace(term.parity, n_rows=n_rows)
+    torch.testing.assert_close(parity.enforced_bound, torch.tensor([0.05 - 0.01, 0.05 / 2]))
 
 
 def test_multipliers_do_not_climb_on_noise():

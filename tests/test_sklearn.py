@@ -481,7 +481,8 @@ def test_lists_and_float32_fit_as_arrays_do(rows):
     X, y, _ = rows
     expected = small().fit(X, y).predict(X)
     np.testing.assert_array_equal(small().fit(X.tolist(), y.tolist()).predict(X), expected)
-    assert small().fit(X.astype(np.float32), y).score(X, y) > 0.9
+    single = small().fit(X.astype(np.float32), y).predict(X)
+    assert (single == expected).mean() > 0.95
 
 
 def test_tags():

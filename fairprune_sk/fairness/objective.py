@@ -30,13 +30,13 @@ class FairnessState:
     running: CellSums
 
 
-def beyond(value: Tensor, bound: float) -> Tensor:
+def beyond(value: Tensor, bound: Tensor) -> Tensor:
     """Return what of a value lies outside ``[-bound, bound]``, with its sign."""
     return value - value.clamp(-bound, bound)
 
 
 def augmented_lagrangian(
-    difference: Tensor, bound: float, multipliers: Tensor, rho: float
+    difference: Tensor, bound: Tensor, multipliers: Tensor, rho: float
 ) -> Tensor:
     """Augmented Lagrangian of ``-bound <= difference <= bound``, summed over the last axis.
 
@@ -47,9 +47,8 @@ def augmented_lagrangian(
 
     Parameters
     ----------
-    difference : Tensor of shape (..., n_cells)
-    bound : float
-        Not negative.
+    difference, bound : Tensor of shape (..., n_cells)
+        Bounds are not negative.
     multipliers : Tensor of shape (..., n_cells)
     rho : float
         Curvature of the penalty, positive.
@@ -196,7 +195,7 @@ class LagrangianTerm(FairnessTerm):
         # The value is the measured one, the gradient that of the soft rates.
         measured = self.parity.differences(state.running)
         difference = measured + soft_difference - soft_difference.detach()
-        bound = self.parity.cell_bound
+        bound = self.parity.enforced_bound
         if bound is None:
             return self.weight * difference.abs().sum(-1)
         rho = self.enforcement.rho * self.weight
@@ -210,7 +209,7 @@ class LagrangianTerm(FairnessTerm):
         multiplier of the absolute difference would climb on noise alone, wherever the bound is
         smaller than that.
         """
-        bound = self.parity.cell_bound
+        bound = self.parity.enforced_bound
         if bound is None:
             return state
         measured = self.parity.differences(state.running)

@@ -85,6 +85,18 @@ class Parity:
         by_difference = self.requirement.constraint.comparison == "difference"
         return tolerance / 2 if by_difference else tolerance / (2.0 - tolerance)
 
+    @property
+    def enforced_bound(self) -> Tensor | None:
+        """Bound of each cell that a solver aims at, shape (n_cells,): within the other by a row.
+
+        Rates move in steps of one row, and multipliers end where a rate has just reached its bound:
+        half of the time a row beyond it. Half of the bound is left in any case.
+        """
+        if self.cell_bound is None:
+            return None
+        one_row = 1.0 / self.n_rows.clamp_min(1).to(self.constrained.device)
+        return (self.cell_bound - one_row).clamp_min(self.cell_bound / 2)
+
     def outcome_logits(self, logits: Tensor, y_true: Tensor) -> Tensor:
         """Numbers whose sign is the outcome that the constraint counts.
 
