@@ -51,6 +51,18 @@ def test_the_tables_of_the_page_are_those_of_the_csv_files(page, results):
     assert page.filled(text, results) == text
 
 
+def test_the_tables_of_unseen_rows_are_those_of_their_csv_files():
+    unseen, small = example("unseen_rows"), example("small_tables")
+    text = unseen.PAGE.read_text()
+    fits = pd.read_csv(unseen.FITS)
+    remade = text
+    for name, make in unseen.PAGE_TABLES.items():
+        assert len(re.findall(rf"<!-- /?{name} -->", text)) == 2, name
+        remade = unseen.put(remade, name, make(fits))
+    remade = small.put(remade, "small_tables", small.page_table(pd.read_csv(small.FITS)))
+    assert remade == text
+
+
 def test_every_figure_is_there_and_shown(page):
     shown = set(re.findall(r"comparison/(\w+)\.png", PAGE.read_text()))
     assert shown == {path.stem for path in FOLDER.glob("*.png")} == set(page.PAGE_FIGURES)
