@@ -415,7 +415,7 @@ def test_ratios_hold_the_four_fifths_rule(rows):
 
 def test_degradation_parity_compares_what_pruning_takes_from_each_group(rows):
     X, y, s = rows
-    pruner = quick(constraint="degradation_parity", sparsity=0.9, tolerance=0.06, max_epochs=150)
+    pruner = quick(constraint="degradation_parity", sparsity=0.9, tolerance=0.06, max_epochs=400)
     pruner.fit(X, y, sensitive_features=s)
     accuracy = {
         name: MetricFrame(metrics=accuracy_score, y_true=y, y_pred=p, sensitive_features=s).by_group

@@ -90,13 +90,6 @@ def test_multipliers_move_against_a_violation_and_go_back_to_zero():
     assert (state.multipliers == 0).all()
 
 
-def test_what_is_aimed_at_is_a_row_within_the_bound():
-    term, *_ = problem(0.05)
-    n_rows = torch.tensor([100, 25])
-    parity = replace(term.parity, n_rows=n_rows)
-    torch.testing.assert_close(parity.enforced_bound, torch.tensor([0.05 - 0.01, 0.05 / 2]))
-
-
 def test_multipliers_do_not_climb_on_noise():
     # Rates that are now above and now below the bound, by as much, and equal on average.
     term, batch, group = problem(0.05)

@@ -30,13 +30,13 @@ class FairnessState:
     running: CellSums
 
 
-def beyond(value: Tensor, bound: Tensor) -> Tensor:
+def beyond(value: Tensor, bound: float) -> Tensor:
     """Return what of a value lies outside ``[-bound, bound]``, with its sign."""
     return value - value.clamp(-bound, bound)
 
 
 def augmented_lagrangian(
-    difference: Tensor, bound: Tensor, multipliers: Tensor, rho: float
+    difference: Tensor, bound: float, multipliers: Tensor, rho: float
 ) -> Tensor:
     """Augmented Lagrangian of ``-bound <= difference <= bound``, summed over the last axis.
 
@@ -47,8 +47,9 @@ def augmented_lagrangian(
 
     Parameters
     ----------
-    difference, bound : Tensor of shape (..., n_cells)
-        Bounds are not negative.
+    difference : Tensor of shape (..., n_cells)
+    bound : float
+        Not negative.
     multipliers : Tensor of shape (..., n_cells)
     rho : float
         Curvature of the penalty, positive.

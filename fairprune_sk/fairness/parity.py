@@ -25,6 +25,10 @@ from fairprune_sk.networks.batch import Batch
 SMALLEST_RATE = 0.01
 
 
+# Part of a bound that is aimed at.
+AIM = 0.8
+
+
 @dataclass(frozen=True, eq=False)
 class Parity:
     """A requirement on one table: whose rates must be equal, given what, and how nearly.
@@ -86,16 +90,13 @@ class Parity:
         return tolerance / 2 if by_difference else tolerance / (2.0 - tolerance)
 
     @property
-    def enforced_bound(self) -> Tensor | None:
-        """Bound of each cell that a solver aims at, shape (n_cells,): within the other by a row.
+    def enforced_bound(self) -> float | None:
+        """Bound of each cell that a solver aims at, a little within the other.
 
         Rates move in steps of one row, and multipliers end where a rate has just reached its bound:
-        half of the time a row beyond it. Half of the bound is left in any case.
+        half of the time a row beyond it.
         """
-        if self.cell_bound is None:
-            return None
-        one_row = 1.0 / self.n_rows.clamp_min(1).to(self.constrained.device)
-        return (self.cell_bound - one_row).clamp_min(self.cell_bound / 2)
+        return None if self.cell_bound is None else AIM * self.cell_bound
 
     def outcome_logits(self, logits: Tensor, y_true: Tensor) -> Tensor:
         """Numbers whose sign is the outcome that the constraint counts.
