@@ -415,14 +415,14 @@ def test_ratios_hold_the_four_fifths_rule(rows):
 
 def test_degradation_parity_compares_what_pruning_takes_from_each_group(rows):
     X, y, s = rows
-    pruner = quick(constraint="degradation_parity", sparsity=0.9, tolerance=0.06, max_epochs=400)
+    pruner = quick(constraint="degradation_parity", sparsity=0.9, tolerance=0.1, max_epochs=150)
     pruner.fit(X, y, sensitive_features=s)
     accuracy = {
         name: MetricFrame(metrics=accuracy_score, y_true=y, y_pred=p, sensitive_features=s).by_group
         for name, p in (("dense", pruner.predict_dense(X)), ("pruned", pruner.predict(X)))
     }
     lost = accuracy["dense"] - accuracy["pruned"]
-    assert pruner.violation_ + 0.06 == pytest.approx(lost.max() - lost.min(), abs=1e-6)
+    assert pruner.violation_ + 0.1 == pytest.approx(lost.max() - lost.min(), abs=1e-6)
     assert pruner.violation_ <= 0
 
 
