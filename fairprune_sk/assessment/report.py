@@ -436,9 +436,10 @@ def fairness_report(
         size = _size(model)
 
     names = None if strata is None else row_names(strata.values)
+    # Once: the whole table is encoded for it.
+    seen = hasattr(model, "was_fitted_on") and model.was_fitted_on(X)
     answer, certificate = [], None
     if requirement is not None and requirement.tolerance is not None:
-        seen = hasattr(model, "was_fitted_on") and model.was_fitted_on(X)
         if not (seen or weight is not None or requirement.constraint.relative_to_dense):
             sample = Sample(
                 compared, y_pred[shipped][grouped], labels, row_names(grouping.values), names
@@ -450,7 +451,7 @@ def fairness_report(
     alarms = alarms_of(rows, y_pred, totals, labels)
     notes = [
         *alarms,
-        *fit_notes(model, X),
+        *fit_notes(seen),
         *tolerance_notes(requirement, tallies[shipped], strata is not None, bool(alarms)),
         *left_out_notes(model, requirement),
         *row_notes(by_group, shipped, n_rows, grouped),
