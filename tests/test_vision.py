@@ -90,18 +90,21 @@ def test_shortcut_only_where_shapes_allow():
 
 def test_learns_and_updates_its_statistics(network):
     network = copy.deepcopy(network).train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # losses that differ by what was dropped say nothing
     X, y = images(8), torch.tensor([0, 1] * 4)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
     before = [b.clone() for b in network.buffers()]
     losses = []
-    for _ in range(3):
+    for _ in range(6):
         loss = nn.functional.cross_entropy(network(X), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert all(p.grad is not None for p in network.parameters())
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] / 4  # a tenth or less from any of eight starts
     assert any(not torch.equal(a, b) for a, b in zip(before, network.buffers(), strict=True))
 
 
