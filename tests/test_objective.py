@@ -22,7 +22,7 @@ from fairprune_sk.networks.batch import Batch
 def test_derivative_is_the_shifted_multiplier():
     difference = torch.linspace(-1.0, 1.0, 21, dtype=torch.float64, requires_grad=True)
     multipliers = torch.full_like(difference, 0.3).detach()
-    augmented_lagrangian(difference, 0.2, multipliers, rho=2.0).backward()
+    augmented_lagrangian(difference, 0.2, multipliers, torch.tensor(2.0)).backward()
     shifted = multipliers + 2.0 * difference.detach()
     above, below = (shifted - 0.4).clamp_min(0.0), (-shifted - 0.4).clamp_min(0.0)
     torch.testing.assert_close(difference.grad, above - below)
@@ -33,8 +33,9 @@ def test_finds_the_solution_and_multiplier_of_a_constrained_quadratic(wanted, re
     # min (x - wanted)² s.t. |x| <= 1: x is at the nearer end, and 2(x - wanted) + multiplier = 0.
     x = torch.tensor([0.0], dtype=torch.float64, requires_grad=True)
     multiplier = torch.zeros(1, dtype=torch.float64)
+    rho = torch.tensor(5.0)
     for _ in range(2000):
-        objective = (x - wanted).square().sum() + augmented_lagrangian(x, 1.0, multiplier, 5.0)
+        objective = (x - wanted).square().sum() + augmented_lagrangian(x, 1.0, multiplier, rho)
         (grad,) = torch.autograd.grad(objective, x)
         with torch.no_grad():
             x -= 0.05 * grad
@@ -83,11 +84,29 @@ def test_multipliers_move_against_a_violation_and_go_back_to_zero():
     term, batch, group = problem(0.05)
     state = term.init(torch.zeros(1))
     _, state = step(term, state, logit_columns(4.0 * group - 2.0), batch)
-    moved = 0.1 * (0.5 - term.parity.enforced_bound)
+    # Each of two cells of one size has half of the rows, and 4 times its share is its strength.
+    moved = 2 * 0.1 * (0.5 - term.parity.enforced_bound)
     torch.testing.assert_close(state.multipliers, moved * torch.tensor([-1.0, 1.0]))
     for _ in range(50):
         _, state = step(term, state, torch.ones(400, 1), batch)
     assert (state.multipliers == 0).all()
+
+
+def test_strength_is_in_proportion_to_the_rows_of_a_cell():
+    term, batch, _ = problem(0.05)
+    few = torch.arange(400) < 4
+    cell = torch.where(few, 0, 1).unsqueeze(-1)
+    state = term.measure(term.init(torch.zeros(1)), torch.ones(400, 1), replace(batch, cell=cell))
+    torch.testing.assert_close(term.strength(state), torch.tensor([0.04, 3.96]))
+
+
+def test_a_cell_without_rows_adds_nothing():
+    term, batch, _ = problem(0.05)
+    logits = torch.randn(400, 1).requires_grad_()
+    batch = replace(batch, cell=torch.zeros(400, 1, dtype=torch.int64))
+    value, state = step(term, term.init(torch.zeros(1)), logits, batch)
+    value.backward()
+    assert value.item() == 0 and (logits.grad == 0).all() and (state.multipliers == 0).all()
 
 
 def test_multipliers_do_not_climb_on_noise():
@@ -97,7 +116,7 @@ def test_multipliers_do_not_climb_on_noise():
     for _ in range(100):
         for logits in (apart, -apart):
             _, state = step(term, state, logit_columns(logits), batch)
-    assert (state.multipliers.abs() <= 0.1 * 0.5).all()  # of a single step
+    assert (state.multipliers.abs() <= 2 * 0.1 * 0.5).all()  # of a single step
 
 
 def test_within_the_bound_there_is_no_gradient():

@@ -14,6 +14,10 @@ from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.networks.batch import Batch
 
 
+# An empty cell has this share of the rows: its difference is 0, and its term must be.
+SMALLEST_SHARE = 1e-9
+
+
 @dataclass(frozen=True, eq=False)
 class FairnessState:
     """What the fairness term remembers between batches.
@@ -30,13 +34,13 @@ class FairnessState:
     running: CellSums
 
 
-def beyond(value: Tensor, bound: float) -> Tensor:
+def beyond(value: Tensor, bound: Tensor) -> Tensor:
     """Return what of a value lies outside ``[-bound, bound]``, with its sign."""
     return value - value.clamp(-bound, bound)
 
 
 def augmented_lagrangian(
-    difference: Tensor, bound: float, multipliers: Tensor, rho: float
+    difference: Tensor, bound: float, multipliers: Tensor, rho: Tensor
 ) -> Tensor:
     """Augmented Lagrangian of ``-bound <= difference <= bound``, summed over the last axis.
 
@@ -51,7 +55,7 @@ def augmented_lagrangian(
     bound : float
         Not negative.
     multipliers : Tensor of shape (..., n_cells)
-    rho : float
+    rho : Tensor of shape (..., n_cells)
         Curvature of the penalty, positive.
 
     Returns
@@ -80,7 +84,8 @@ class Enforcement:
     Parameters
     ----------
     rho, multiplier_lr : float
-        Curvature of the augmented Lagrangian, and step of its multipliers for one batch.
+        Curvature of the augmented Lagrangian, and step of its multipliers for one batch, of a cell
+        that holds a quarter of the rows that are compared; of others in proportion.
     temperature : float
         Of the soft group rates: 1.0 blurs the decision, 0.25 has little gradient.
     """
@@ -188,6 +193,17 @@ class LagrangianTerm(FairnessTerm):
     enforcement: Enforcement
     weight: float
 
+    def strength(self, state: FairnessState) -> Tensor:
+        """Factor on ``rho`` and ``multiplier_lr``, shape (n_cells,): 4 times a cell's share.
+
+        To move the rate of a cell costs loss in proportion to its rows, so the multiplier that it
+        needs is in proportion to its share. With one strength for all cells a row of a small group
+        weighs a hundred times what its loss does, and a dozen groups leave no network standing.
+        """
+        rows = state.running.weight
+        share = rows / rows.sum(-1, keepdim=True).clamp_min(SMALLEST_SHARE)
+        return self.weight * 4.0 * share.clamp_min(SMALLEST_SHARE)
+
     def penalty(self, state: FairnessState, logits: Tensor, batch: Batch) -> Tensor:
         """Return the term; see the class."""
         outcome_logits = self.parity.outcome_logits(logits, batch.y)
@@ -199,7 +215,7 @@ class LagrangianTerm(FairnessTerm):
         bound = self.parity.enforced_bound
         if bound is None:
             return self.weight * difference.abs().sum(-1)
-        rho = self.enforcement.rho * self.weight
+        rho = self.enforcement.rho * self.strength(state)
         return augmented_lagrangian(difference, bound, state.multipliers, rho)
 
     @torch.no_grad()
@@ -214,6 +230,6 @@ class LagrangianTerm(FairnessTerm):
         if bound is None:
             return state
         measured = self.parity.differences(state.running)
-        step = self.enforcement.multiplier_lr * self.weight
+        step = self.enforcement.multiplier_lr * self.strength(state)
         moved = state.multipliers + step * measured
         return replace(state, multipliers=beyond(moved, step * bound))
