@@ -13,7 +13,6 @@ from fairprune_sk.fairness.constraints import CellSums, hard_outcome, soft_outco
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.networks.batch import Batch
 
-
 # An empty cell has this share of the rows: its difference is 0, and its term must be.
 SMALLEST_SHARE = 1e-9
 
