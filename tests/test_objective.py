@@ -100,6 +100,16 @@ def test_strength_is_in_proportion_to_the_rows_of_a_cell():
     torch.testing.assert_close(term.strength(state), torch.tensor([0.04, 3.96]))
 
 
+def test_classes_do_not_share_the_strength_of_their_rows():
+    term, batch, _ = problem(0.05)
+    term = replace(term, parity=replace(term.parity, n_outcomes=2))
+    cell = torch.tensor([[0, 1]]).expand(400, 2)
+    logits = torch.ones(400, 2)
+    state = term.init(torch.zeros(1))
+    state = replace(state, running=term.parity.sums(logits, replace(batch, cell=cell)))
+    torch.testing.assert_close(term.strength(state), torch.tensor([4.0, 4.0]))
+
+
 def test_a_cell_without_rows_adds_nothing():
     term, batch, _ = problem(0.05)
     logits = torch.randn(400, 1).requires_grad_()

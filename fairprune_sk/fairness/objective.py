@@ -200,7 +200,8 @@ class LagrangianTerm(FairnessTerm):
         weighs a hundred times what its loss does, and a dozen groups leave no network standing.
         """
         rows = state.running.weight
-        share = rows / rows.sum(-1, keepdim=True).clamp_min(SMALLEST_SHARE)
+        total = rows.sum(-1, keepdim=True) / self.parity.n_outcomes
+        share = rows / total.clamp_min(SMALLEST_SHARE)
         return self.weight * 4.0 * share.clamp_min(SMALLEST_SHARE)
 
     def penalty(self, state: FairnessState, logits: Tensor, batch: Batch) -> Tensor:

@@ -47,6 +47,8 @@ class Parity:
         False for the cells that are too small to be constrained.
     positive : {0, 1}
         Code of the class, of two, that counts as selected; of more, each does in turn.
+    n_outcomes : int
+        Outcomes of a row, each in a cell of its own: 1, or as many as there are classes.
     optimism : Tensor of shape (n_cells,) or None
         How far the rate of each cell falls from the rows that a network learns from to others.
         Where it is known, the tolerance is for those others.
@@ -58,6 +60,7 @@ class Parity:
     n_rows: Tensor
     constrained: Tensor
     positive: int = 1
+    n_outcomes: int = 1
     optimism: Tensor | None = None
 
     @property

@@ -246,7 +246,15 @@ def check_parity(
         )
         warn_at_caller(" ".join(said), SmallGroupWarning)
     names_of_groups = tuple(map(group_name, groups))
-    parity = Parity(requirement, names_of_groups, tuple(conditions), counts, constrained, positive)
+    parity = Parity(
+        requirement,
+        names_of_groups,
+        tuple(conditions),
+        counts,
+        constrained,
+        positive,
+        n_outcomes=cell.shape[1],
+    )
     return parity, cell
 
 
