@@ -18,6 +18,7 @@ from dense import MEMORY
 from fairlearn.metrics import equalized_odds_difference
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import balanced_accuracy_score
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
@@ -78,6 +79,26 @@ def quick(**kwargs):
 
 
 # ------------------------------------------------------------------------------- what fit gives
+
+
+def test_a_dozen_groups_leave_the_network_standing():
+    # Of 2,000 rows, the smallest group has 50.
+    rng = np.random.default_rng(0)
+    share = 1 / np.arange(1, 13)
+    s = rng.choice(12, 3000, p=share / share.sum())
+    X = rng.normal(size=(3000, 4)) + np.outer(np.cos(s), [0.5, 0.5, 0, 0])
+    noise = 0.5 * rng.logistic(size=3000)
+    y = (X[:, 0] + X[:, 2] + 0.7 * np.sin(s) + noise > 0).astype(int)
+    pruner = FairPruner(tolerance_on="training", random_state=0, memory=MEMORY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstraintNotMetWarning)
+        warnings.simplefilter("ignore", SmallGroupWarning)
+        warnings.simplefilter("error", CollapseWarning)
+        pruner.fit(X[:2000], y[:2000], sensitive_features=s[:2000])
+    X, y = X[2000:], y[2000:]
+    dense = balanced_accuracy_score(y, pruner.predict_dense(X))
+    assert balanced_accuracy_score(y, pruner.predict(X)) > dense - 0.06
+    assert pruner.train_gap_ < 0.12
 
 
 def test_fitted_attributes(fitted, table):
