@@ -82,7 +82,7 @@ def quick(**kwargs):
 
 
 def test_a_dozen_groups_leave_the_network_standing():
-    # Of 2,000 rows, the smallest group has 50.
+    # Of 2,000 rows, the smallest group has some 50.
     rng = np.random.default_rng(0)
     share = 1 / np.arange(1, 13)
     s = rng.choice(12, 3000, p=share / share.sum())

@@ -13,8 +13,8 @@ from fairprune_sk.fairness.constraints import CellSums, hard_outcome, soft_outco
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.networks.batch import Batch
 
-# An empty cell has this share of the rows: its difference is 0, and its term must be.
-SMALLEST_SHARE = 1e-9
+# An empty cell counts as this many rows: its difference is 0, and its term must be, not 0 / 0.
+NO_ROWS = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,16 +193,16 @@ class LagrangianTerm(FairnessTerm):
     weight: float
 
     def strength(self, state: FairnessState) -> Tensor:
-        """Factor on ``rho`` and ``multiplier_lr``, shape (n_cells,): 4 times a cell's share.
+        """Factor on ``rho`` and ``multiplier_lr`` of each cell, shape (n_cells,).
 
+        ``weight`` times 4 times the cell's share of the rows: ``weight`` for a quarter of them.
         To move the rate of a cell costs loss in proportion to its rows, so the multiplier that it
         needs is in proportion to its share. With one strength for all cells a row of a small group
         weighs a hundred times what its loss does, and a dozen groups leave no network standing.
         """
-        rows = state.running.weight
-        total = rows.sum(-1, keepdim=True) / self.parity.n_outcomes
-        share = rows / total.clamp_min(SMALLEST_SHARE)
-        return self.weight * 4.0 * share.clamp_min(SMALLEST_SHARE)
+        rows = state.running.weight.clamp_min(NO_ROWS)
+        share = self.parity.n_outcomes * rows / rows.sum(-1, keepdim=True)
+        return self.weight * 4.0 * share
 
     def penalty(self, state: FairnessState, logits: Tensor, batch: Batch) -> Tensor:
         """Return the term; see the class."""
