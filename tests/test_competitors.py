@@ -23,8 +23,10 @@ from fairprune_sk.benchmarks.competitors import (
     CONSTRAINTS,
     Adversarial,
     DenseNetwork,
+    HeldOutThresholds,
     MatrixEncoder,
     Reduction,
+    RelaxedThresholds,
     Thresholds,
     Unconstrained,
     adversarial,
@@ -219,6 +221,32 @@ def test_weights_of_the_dense_network_are_repeated_rows(table):
     )
 
 
+def test_relaxed_thresholds_spend_their_tolerance(rows):
+    X, y, s = rows
+    exact, loose = (
+        RelaxedThresholds("logistic", tolerance=tolerance, random_state=0)
+        .fit(X, y, sensitive_features=s)
+        .thresholds_
+        for tolerance in (0.0, 0.1)
+    )
+    # Of the mixtures, before any draw.
+    assert exact.equalized_odds_violation() == pytest.approx(0, abs=1e-4)
+    assert loose.equalized_odds_violation() == pytest.approx(0.1, abs=1e-4)
+    assert loose.cost() < exact.cost()
+
+
+def test_held_out_thresholds_are_within_the_tolerance_where_they_were_chosen(rows):
+    X, y, s = rows
+    for constraint, gap in GAPS.items():
+        fair = HeldOutThresholds("logistic", constraint=constraint, random_state=0)
+        predictor = fair.fit(X, y, sensitive_features=s).predictor_
+        held = predictor.validation_data
+        assert len(held["target"]) == round(0.3 * len(y))
+        chosen = predictor.predict(held)
+        assert gap(held["target"], chosen, sensitive_features=held["groups"]) <= 0.05 + 1e-9
+        assert 0.1 < chosen.mean() < 0.9
+
+
 # --- what they take and give ---
 
 
@@ -349,5 +377,6 @@ def test_competitors_have_what_a_comparison_sets():
     for name, competitor in COMPETITORS.items():
         parameters = inspect.signature(type(competitor)).parameters
         assert {"constraint", "random_state"} <= set(parameters), name
-        assert competitor.needs_sensitive_features == name.startswith("threshold")
+        knows_groups = name.startswith(("threshold", "error_parity"))
+        assert competitor.needs_sensitive_features == knows_groups
         json.dumps(competitor.get_params())
