@@ -20,6 +20,7 @@ from fairprune_sk.fairness.constraints import CellSums
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import Requirement
 from fairprune_sk.fitting.outcome_warnings import advice_on_miss, described_vagueness, vaguest
+from fairprune_sk.fitting.pruning import Candidate, Run
 from fairprune_sk.fitting.task import settings_of
 
 
@@ -179,6 +180,20 @@ def test_a_dense_network_that_is_constant_is_said_and_cured_by_class_weights():
 def test_a_collapse_of_any_class_is_seen(predicted, labelled, dense, expected):
     arrays = [None if a is None else np.array(a) for a in (predicted, labelled, dense)]
     assert hardly_predicted(*arrays).tolist() == expected
+
+
+def test_a_collapse_ranks_below_a_bound_that_was_missed():
+    def candidate(collapsed, violation, accuracy, gap):
+        rest = dict.fromkeys(("parameters", "buffers", "masks"), {})
+        return Candidate(
+            **rest, multipliers=None, sparsity=0.9, accuracy=accuracy, selection_rates=[0.0],
+            collapsed=collapsed, sums=None, train_gap=gap, gap=gap, violation=violation,
+        )  # fmt: skip
+
+    missed, nobody = candidate(False, 0.01, 0.8, 0.06), candidate(True, -0.05, 0.75, 0.0)
+    met = candidate(False, -0.01, 0.78, 0.04)
+    assert Run((nobody, missed), None, 1).best is missed
+    assert Run((nobody, missed, met), None, 1).best is met
 
 
 def test_rows_that_tell_less_than_the_tolerance_are_named_with_how_many_would():

@@ -8,7 +8,6 @@ that selects nobody, and a lower sparsity as often as not in a larger gap.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +21,20 @@ from fairprune_sk.exceptions import (
     warn_at_caller,
 )
 from fairprune_sk.fairness.collapse import hardly_predicted
-from fairprune_sk.fairness.constraints import CellSums, class_columns, pooled_rates, rates
+from fairprune_sk.fairness.constraints import CellSums, pooled_rates, rates
 from fairprune_sk.fairness.objective import FairnessTerm
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.dense import Dense
-from fairprune_sk.fitting.pruning import Run, auto_epochs, batch_rows, outcome_totals
+from fairprune_sk.fitting.pruning import (
+    Run,
+    auto_epochs,
+    batch_rows,
+    class_shares,
+    of_each_class,
+)
 from fairprune_sk.fitting.task import Settings, Task
 
 _SHOWN = 4  # cells named in one message
-_AT_A_TIME = 2**16  # rows
 
 
 def warn_about(task: Task, dense: Dense, run: Run) -> None:
@@ -52,10 +56,10 @@ def warn_about(task: Task, dense: Dense, run: Run) -> None:
         warn_at_caller(f"{described_miss(parity, run)} {_joined(advice)}", ConstraintNotMetWarning)
     elif parity is not None and (vague := vaguest(parity, run)) is not None:
         warn_at_caller(described_vagueness(parity, vague), SmallGroupWarning)
-    labelled, *predicted = class_shares(task, dense, run)
-    before, after = predicted
-    hardly = hardly_predicted(after, labelled, before)
-    if hardly.any():
+    if best.collapsed:
+        labelled, before = class_shares(task.rows, dense.logits)
+        after = of_each_class(best.selection_rates)
+        hardly = hardly_predicted(after, labelled, before)
         named = "; ".join(
             f"{str(task.given.classes[k])!r} for {after[k]:.1%} of the training rows, the dense "
             f"one for {before[k]:.1%} (labels: {labelled[k]:.1%})"
@@ -67,30 +71,6 @@ def warn_about(task: Task, dense: Dense, run: Run) -> None:
             f"is small without being fair. {_joined(advice)}",
             CollapseWarning,
         )
-
-
-def class_shares(task: Task, dense: Dense, run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted shares of the classes among labels, and the two networks' predictions.
-
-    Returns
-    -------
-    labelled, dense, pruned : ndarray of shape (n_classes,)
-    """
-    rows, n_classes = replace(task.rows, X=dense.logits), len(task.given.classes)
-    found = []
-    for start in range(0, len(rows), _AT_A_TIME):
-        part = rows.take(slice(start, start + _AT_A_TIME))
-        labels = class_columns(part.y, part.X.shape[1]).to(part.X)  # as if it were predicted
-        found.append(
-            torch.stack([outcome_totals(logits, part) for logits in (labels - 0.5, part.X)])
-        )
-    (n, _, *labelled), (_, _, *selected) = torch.stack(found).sum(0).tolist()
-    columns = np.array(labelled) / n, np.array(selected) / n, np.array(run.best.selection_rates)
-    if n_classes > 2:
-        return columns
-    # One column stands for the second class.
-    labelled, before, after = (np.append(1.0 - share, share) for share in columns)
-    return labelled, before, after
 
 
 # --- what happened ---

@@ -17,6 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
 from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outcome, margins
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.dense import Dense, Objective
@@ -30,6 +31,8 @@ from fairprune_sk.solvers.base import copied
 
 CANDIDATES_FROM = 0.75
 """Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
+
+_AT_A_TIME = 2**16  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,8 @@ class Candidate:
     accuracy : float
     selection_rates : list of float
         Of each column of the logits.
+    collapsed : bool
+        Whether it hardly predicts a class.
     sums : CellSums or None
         Hard outcomes by cell; their rates are what the constraint compares.
     train_gap : float
@@ -65,18 +70,20 @@ class Candidate:
     sparsity: float
     accuracy: float
     selection_rates: list[float]
+    collapsed: bool
     sums: CellSums | None
     train_gap: float
     gap: float
     violation: float
 
-    def rank(self) -> tuple[float, float]:
-        """Sort key: the smallest violation first, then the highest accuracy less the gap.
+    def rank(self) -> tuple[bool, float, float]:
+        """Sort key: no collapse, the smallest violation, then the highest accuracy less the gap.
 
-        Feasible networks of one run hardly differ in accuracy, and their gaps on other rows are
-        larger than here: a point of gap weighs as much as a point of accuracy.
+        A network that selects nobody has no gap, and is no answer: one that misses the tolerance
+        comes before it. Feasible networks of one run hardly differ in accuracy, and their gaps on
+        other rows are larger than here: a point of gap weighs as much as a point of accuracy.
         """
-        return max(self.violation, 0.0), self.gap - self.accuracy
+        return self.collapsed, max(self.violation, 0.0), self.gap - self.accuracy
 
 
 class PruningNet(DeferredLosses):
@@ -89,6 +96,8 @@ class PruningNet(DeferredLosses):
         written into the module at the end of each epoch.
     problem : Problem
     solver : Solver
+    shares : pair of ndarray of shape (n_classes,)
+        Of labels, and of the dense network's predictions: what a collapse is told by.
     **kwargs
         As for :class:`skorch.NeuralNet`.
 
@@ -116,6 +125,7 @@ class PruningNet(DeferredLosses):
         module: nn.Module,
         problem: Problem,
         solver: Solver,
+        shares: tuple[np.ndarray, np.ndarray],
         **kwargs: Any,
     ):
         super().__init__(
@@ -128,6 +138,7 @@ class PruningNet(DeferredLosses):
         )
         self.problem = problem
         self.solver = solver
+        self.shares = shares
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -267,6 +278,7 @@ class PruningNet(DeferredLosses):
         if term is not None and sums is not None:
             train_gap = float(replace(term.parity, optimism=None).gap(sums))
             gap, violation = float(term.parity.gap(sums)), term.parity.violation(sums)
+        rates = [rows / n for rows in selected]
         return Candidate(
             parameters=copied(state.masked()),
             buffers=copied(state.buffers),
@@ -274,7 +286,8 @@ class PruningNet(DeferredLosses):
             multipliers=None if state.fairness is None else state.fairness.multipliers,
             sparsity=reached_sparsity(state.masks),
             accuracy=correct / n,
-            selection_rates=[rows / n for rows in selected],
+            selection_rates=rates,
+            collapsed=bool(hardly_predicted(of_each_class(rates), *self.shares).any()),
             sums=sums,
             train_gap=train_gap,
             gap=gap,
@@ -334,6 +347,34 @@ def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
     return over_processes((counts.double() * weight.unsqueeze(-1)).sum(0))
 
 
+def class_shares(rows: Batch, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted shares of the classes among labels, and among a network's predictions.
+
+    Parameters
+    ----------
+    rows : Batch
+        Their X is not looked at.
+    logits : Tensor of shape (n, n_columns)
+
+    Returns
+    -------
+    labelled, predicted : ndarray of shape (n_classes,)
+    """
+    rows, found = replace(rows, X=logits), []
+    for start in range(0, len(rows), _AT_A_TIME):
+        part = rows.take(slice(start, start + _AT_A_TIME))
+        labels = class_columns(part.y, part.X.shape[1]).to(part.X)  # as if it were predicted
+        found.append(torch.stack([outcome_totals(each, part) for each in (labels - 0.5, part.X)]))
+    totals = torch.stack(found).sum(0)
+    labelled, predicted = (totals[:, 2:] / totals[:, :1]).tolist()
+    return of_each_class(labelled), of_each_class(predicted)
+
+
+def of_each_class(rates: list[float]) -> np.ndarray:
+    """Give the selection rate of each class: of two, the one column of logits is the second."""
+    return np.array([1.0 - rates[0], *rates] if len(rates) == 1 else rates)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """What a pruning phase leaves.
@@ -353,7 +394,7 @@ class Run:
 
     @property
     def best(self) -> Candidate:
-        """The candidate of the smallest violation, then of the best accuracy less gap."""
+        """The candidate that has not collapsed, of the smallest violation, and so on."""
         return min(self.candidates, key=Candidate.rank)
 
 
@@ -435,6 +476,7 @@ def pruning_net(
         module,
         problem,
         settings.solver,
+        class_shares(task.rows, dense.logits),
         lr=settings.lr,
         max_epochs=epochs(settings, n),
         batch_size=batch_size,
