@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,7 +114,30 @@ def test_gradients_equal_autograd_through_the_masked_forward():
         torch.testing.assert_close(weight.grad, weights[name].grad)
     ours = torch.cat([s.grad.flatten() for s in state.own.values.values()])
     theirs = torch.cat([m.grad.flatten() for m in masks.values()])
-    torch.testing.assert_close(ours, theirs / theirs.square().mean().sqrt())
+    idle = torch.cat(
+        [(~m.grad.any(1, keepdim=True)).expand_as(m).flatten() for m in masks.values()]
+    )
+    torch.testing.assert_close(ours, theirs / theirs.square().mean().sqrt() + idle)
+
+
+def test_weights_into_a_unit_that_nothing_reads_sink():
+    problem, batch = make_problem(constrained=False)
+    solver = BilevelSolver()
+    state = solver.init(problem)
+    state.masks["2.weight"][:, 3] = False
+    state, _ = solver.gradients(problem, state, batch, solver.ramp_end)
+    found = state.own.values["0.weight"].grad
+    torch.testing.assert_close(found[3], torch.ones(6))  # one step of the mean size, downwards
+    assert (found[:3].abs().sum(1) > 0).all() and not (found[:3] == 1).any()
+    for by_unit, sinks in ((problem.layout.by_unit, True), (frozenset(), False)):
+        problem = replace(problem, layout=replace(problem.layout, by_unit=by_unit))
+        state, scores = solver.init(problem), []
+        state.masks["2.weight"][:, 3] = False
+        for _ in range(3):
+            scores.append(state.own.values["0.weight"][3].detach().clone())
+            state, _ = solver.gradients(problem, state, batch, solver.ramp_end)
+            solver.step(state)
+        assert (scores[-1] < scores[0]).all() == sinks
 
 
 @pytest.mark.parametrize(

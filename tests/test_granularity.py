@@ -66,12 +66,26 @@ def test_float_error_removes_no_weight_too_many():
     assert n_removed(3, 0.5) == 2
 
 
-def test_largest_sparsity_leaves_one_weight_in_each_layer():
+def test_largest_sparsity_leaves_weights_for_the_ranks_of_hidden_layers():
+    shapes = {"a": torch.Size([8, 6, 2]), "b": torch.Size([4, 8]), "c": torch.Size([1, 4])}
+    assert WeightLayout(shapes).max_sparsity == pytest.approx(1 - 0.75 * (8 + 4) / 132)
+    # A linear model, and a hidden layer of one unit, may keep one weight in each layer.
+    assert WeightLayout({"a": torch.Size([1, 20])}).max_sparsity == pytest.approx(1 - 1 / 20)
+    shapes = {"a": torch.Size([1, 20]), "b": torch.Size([1, 1])}
+    assert WeightLayout(shapes).max_sparsity == pytest.approx(1 - 2 / 21)
+
+
+def test_every_layer_keeps_a_weight():
     scores = {"a": torch.rand(4, 5), "b": torch.rand(5, 1)}
-    shapes = {name: score.shape for name, score in scores.items()}
-    largest = WeightLayout(shapes).max_sparsity
-    assert largest == pytest.approx(1 - 2 / 25)
-    assert all(m.sum() == 1 for m in project(scores, largest).values())
+    assert all(m.sum() == 1 for m in project(scores, 1 - 2 / 25).values())
+
+
+def test_rows_of_linear_and_convolutional_layers_are_units():
+    module = nn.ModuleDict(
+        {"tokens": nn.Embedding(9, 4), "linear": nn.Linear(4, 3), "filters": nn.Conv1d(4, 2, 3)}
+    )
+    by_unit = Unstructured().layout(module).by_unit
+    assert by_unit == {"linear.weight", "filters.weight"}
 
 
 def test_scores_are_left_as_they_were():

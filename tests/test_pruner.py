@@ -31,6 +31,7 @@ from fairprune_sk import (
     FairPruner,
     SmallGroupWarning,
 )
+from fairprune_sk.datasets import make_biased_classification
 from fairprune_sk.fairness.constraints import CONSTRAINTS, DemographicParity
 from fairprune_sk.fitting.pruning import PruningNet, auto_epochs
 from fairprune_sk.masks.granularity import Neuron
@@ -99,6 +100,20 @@ def test_a_dozen_groups_leave_the_network_standing():
     dense = balanced_accuracy_score(y, pruner.predict_dense(X))
     assert balanced_accuracy_score(y, pruner.predict(X)) > dense - 0.06
     assert pruner.train_gap_ < 0.12
+
+
+def test_one_weight_in_two_hundred_leaves_the_network_standing():
+    X, y, s = make_biased_classification(4000, random_state=1)
+    X, X_new, y, y_new = X[:3000], X[3000:], y[:3000], y[3000:]
+    pruner = FairPruner(sparsity=0.995, tolerance_on="training", random_state=0, memory=MEMORY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstraintNotMetWarning)
+        warnings.simplefilter("error", CollapseWarning)
+        pruner.fit(X, y, sensitive_features=s["sex"][:3000])
+    dense = balanced_accuracy_score(y_new, pruner.predict_dense(X_new))
+    assert balanced_accuracy_score(y_new, pruner.predict(X_new)) > dense - 0.06
+    with pytest.raises(ValueError, match="allows at most 0.99"):
+        pruner.set_params(sparsity=0.999).fit(X, y, sensitive_features=s["sex"][:3000])
 
 
 def test_fitted_attributes(fitted, table):

@@ -203,12 +203,12 @@ def half_cosine_after(progress: float, start: float) -> float:
     return 1.0 if progress <= start else half_cosine((progress - start) / (1.0 - start))
 
 
-def auto_weight_decay(module: nn.Module, n_rows: int) -> float:
+def auto_weight_decay(module: nn.Module, n_rows: int, sparsity: float) -> float:
     """Weight decay of single weights that ``weight_decay="auto"`` takes for a network and table."""
     decay = min(max(70_000 / n_rows, 2.0), 5.0)
     if isinstance(module, TabularNetwork):  # others have the capacity that their author chose
         decay = max(decay, min(20_000 / n_rows, 10.0))
-    return decay
+    return decay * min((1.0 - sparsity) / 0.02, 1.0)
 
 
 def cubic_ramp(phase: float, start: float, end: float) -> float:
@@ -236,7 +236,8 @@ class Solver(ABC):
         Of AdamW, on all weights. "auto" is 70,000 / n for n rows, between 2 and 5, and for the
         default network below 4,000 rows 20,000 / n, at most 10: the fewer the rows, the less a
         gap that vanished in training says about other rows, and the more the weights must be held
-        back. For neurons it is a tenth of that.
+        back. Beyond 98% it falls with what is left, which has little room to learn rows by heart.
+        For neurons it is a tenth of that.
     """
 
     weight_decay: float | str = "auto"
@@ -328,7 +329,7 @@ class Solver(ABC):
         decay = self.weight_decay
         if decay == "auto":
             factor = problem.layout.weight_decay_factor
-            decay = auto_weight_decay(problem.module, problem.n_rows) * factor
+            decay = auto_weight_decay(problem.module, problem.n_rows, problem.sparsity) * factor
         trained = [weight for weight in weights.values() if weight.requires_grad]
         rate = problem.lr * problem.layout.lr_factor
         lower = torch.optim.AdamW(trained, lr=rate, weight_decay=float(decay), fused=True)

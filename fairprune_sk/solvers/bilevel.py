@@ -190,7 +190,9 @@ class Bip(Solver):
         """Give the scores :func:`mask_gradient`, straight through the projection.
 
         In units of its root mean square over the network, so that ``mask_lr`` means the same for
-        every loss, table and network size.
+        every loss, table and network size. What leads into a unit that nothing reads any more, or
+        that is 0 for every row, has none, and would keep its place for nothing: it sinks, by a
+        step of that root mean square, until weights that are of use take its place.
         """
         objective = None if seen["upper"] is seen["lower"] else seen["upper"]
         if self.upper_batch == "previous":
@@ -216,7 +218,11 @@ class Bip(Solver):
             )
             unit = (norm / n_scores**0.5).clamp_min(1e-30)
             for name, score in scores.items():
-                score.grad = by_name[name].div_(unit)
+                gradient = by_name[name].div_(unit)
+                if name in problem.layout.by_unit:
+                    idle = ~gradient.flatten(1).any(1)
+                    gradient = gradient + idle.view(-1, *[1] * (gradient.ndim - 1))
+                score.grad = gradient
         return state
 
     def upper_objective(
