@@ -182,7 +182,7 @@ def test_columns_that_the_network_no_longer_reads_are_named():
         g=rng.choice(["x", "y"], 500), h=rng.choice([True, False], 500)
     )
     y = (X["a"] + X["b"] > 0).astype(int)
-    pruner = quick(constraint=None, sparsity=0.999, max_epochs=100).fit(X, y)
+    pruner = quick(constraint=None, sparsity=0.995, max_epochs=100).fit(X, y)
     assert {"a", "b"} <= set(pruner.selected_features_) < set(X.columns)
     mask = pruner.get_support()
     assert X.columns[mask].tolist() == list(pruner.selected_features_)
@@ -648,9 +648,9 @@ def test_validation_by_scikit_learn_comes_before_that_of_groups():
         FairPruner().fit(np.zeros((0, 3)), np.zeros(0))
 
 
-def test_a_sparsity_beyond_one_weight_a_layer_is_refused(numbers, no_training):
+def test_a_sparsity_that_leaves_too_little_is_refused(numbers, no_training):
     X, y, s = numbers
-    with pytest.raises(ValueError, match=r"at most 0.9792"):  # 96 weights in two layers
+    with pytest.raises(ValueError, match=r"at most 0.9609"):  # 96 weights, a hidden layer of rank 5
         quick(estimator=Mlp, sparsity=0.99).fit(X, y, sensitive_features=s)
 
 
@@ -709,7 +709,7 @@ def test_an_unmet_constraint_warns_with_gap_and_tolerance(numbers):
 
 def test_a_collapse_warns(numbers):
     X, y, s = numbers
-    pruner = quick(sparsity=0.998, tolerance=1.0)
+    pruner = quick(sparsity=0.99, solver="random", tolerance=1.0)
     with pytest.warns(
         CollapseWarning, match="predicts '1' for .* of the training rows, the dense one"
     ):
