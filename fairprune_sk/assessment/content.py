@@ -339,9 +339,13 @@ def _source_blocks(report: FairnessReport) -> tuple[Block, ...]:
     if about.settings:
         blocks += [
             Text(f"Settings of {about.model}", strong=True),
-            Terms(tuple(about.settings.items())),
+            Terms(tuple(about.settings.items()), compact=True),
         ]
-    return (*blocks, Text("Versions", strong=True), Terms(tuple(about.versions.items())))
+    return (
+        *blocks,
+        Text("Versions", strong=True),
+        Terms(tuple(about.versions.items()), compact=True),
+    )
 
 
 def _few(names: list[str], most: int = 40) -> str:

@@ -126,7 +126,10 @@ class FairnessReport:
         """Lay out the report for a terminal of 100 columns."""
         parts = [self.alarms, self.answer, title_of(self).split("\n")]
         head = ["\n".join(wrapped(line) for line in lines) for lines in parts if lines]
-        tables = [f"{wrapped(t.caption)}\n{text_of(t.strings())}" for t in tables_of(self)]
+        tables = [
+            f"{wrapped('; '.join(filter(None, [t.caption, t.note])))}\n{text_of(t.strings())}"
+            for t in tables_of(self)
+        ]
         return "\n\n".join([*head, *tables, laid_out(self.notes)])
 
     def _repr_html_(self) -> str:

@@ -56,10 +56,10 @@ from fairprune_sk.assessment.rates import (
     reduction_series,
     row_names,
 )
+from fairprune_sk.assessment.summary import network_size
 from fairprune_sk.fairness.constraints import Constraint, DegradationParity
 from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of
-from fairprune_sk.masks.granularity import prunable_parameters
 
 LIMITS = (
     "Not measured: whether the labels themselves are biased, whether probabilities are "
@@ -238,7 +238,7 @@ def fairness_report(
         overall["change"] = overall["pruned"] - overall["dense"]
         lost = differences.loc[gap_name(DegradationParity()), "pruned"]
         reduction = reduction_series(totals, frames, lost, by_group.index)
-        size = _size(model)
+        size = network_size(model)
 
     names = None if strata is None else row_names(strata.values)
     # Once: the whole table is encoded for it.
@@ -337,14 +337,3 @@ def _notions(shipped: str, requirement: Requirement | None) -> dict[str, Constra
         name = gap_name(own)
         notions[f"own_{name}" if name in notions else name] = own
     return notions
-
-
-def _size(model: Any) -> pd.Series:
-    """Count the weights: those that could be pruned, and those that are left."""
-    left = prunable_parameters(model.network_).values()
-    values = {
-        "n_weights": sum(mask.numel() for mask in model.masks_.values()),
-        "n_nonzero": sum(int(weight.count_nonzero()) for weight in left),
-        "sparsity": float(model.sparsity_),
-    }
-    return pd.Series(values, dtype=object)  # object: counts stay integers

@@ -105,10 +105,10 @@ def gaps_table(report: FairnessReport) -> Table:
     gaps["noise floor"] = report.differences["noise_floor"].to_numpy(float)
     over = ", largest over the classes" if len(report.by_class) else ""
     return Table(
-        f"Gaps between groups{_within(report)}{_arrow(report)}{over}; corrected: without what a "
-        "largest difference leans upwards; noise floor: mean gap on these rows if groups had "
-        "equal rates",
+        f"Gaps between groups{_within(report)}{_arrow(report)}{over}",
         gaps,
+        note="corrected: without what a largest difference leans upwards; noise floor: mean gap "
+        "on these rows if groups had equal rates",
     )
 
 

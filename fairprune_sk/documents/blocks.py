@@ -73,9 +73,10 @@ class Items:
 
 @dataclass(frozen=True)
 class Terms:
-    """Words, and what each means; or settings, and their values."""
+    """Words, and what each means; or, ``compact``, settings and their values."""
 
     items: tuple[tuple[str, str], ...]
+    compact: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,14 @@ class Table:
         Of cells; the index holds the names of the rows, in one level or two.
     n_totals : int
         First rows that stay where they are when a reader sorts the others.
+    note : str
+        What to know of its columns.
     """
 
     caption: str
     frame: pd.DataFrame
     n_totals: int = 0
+    note: str = ""
 
     def strings(self) -> pd.DataFrame:
         """Return the table as people read it."""

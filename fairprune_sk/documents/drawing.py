@@ -33,7 +33,6 @@ class Drawing(NamedTuple):
     ticks: list[tuple[float, str]]
     lines: list[tuple[float, int]]
     rows: list[dict[str, Any]]
-    top: int
     bottom: int
 
 
@@ -71,27 +70,32 @@ def drawn(chart: Chart) -> Drawing:
         return round(_LEFT + (_RIGHT - _LEFT) * (value - low) / (high - low), 2)
 
     legend, y = _legend(chart)
-    top, rows = y, []
+    rows = []
     looks = [look for look, _ in chart.series]
     for label, marks in chart.rows:
         lines = textwrap.wrap(label, _NAME_WIDTH) or [""]
         y += _BETWEEN
         names = [(y + _LINE * (i + 1) - 4, line) for i, line in enumerate(lines)]
         value_y = names[0][0]
-        y += _LINE * len(lines)
-        placed = []
+        y += _LINE * len(lines) + 2
+        placed, first = [], y
         for mark in sorted(marks, key=lambda mark: looks.index(mark.series)):
             known = not (math.isnan(mark.value) and math.isnan(mark.low))
             if known:
                 y += _LANE
                 placed.append(_placed(mark, at, y - _LANE // 2))
         rows.append(
-            {"names": names, "value": (value_y, _value_of(marks)), "marks": placed, "rule": y + 5}
+            {
+                "names": names,
+                "value": (value_y, _value_of(marks)),
+                "marks": placed,
+                "lanes": (first - 1, y + 2),
+            }
         )
-    bottom = y + 8
+    bottom = y + 4
     lines = [(at(line.value), i) for i, line in _drawable(chart.lines)]
     places = [(at(tick), f"{tick:g}") for tick in ticks]
-    return Drawing(bottom + 22, legend, places, lines, rows, top, bottom)
+    return Drawing(bottom + 22, legend, places, lines, rows, bottom)
 
 
 def _drawable(lines: Iterable[Line]) -> list[tuple[int, Line]]:

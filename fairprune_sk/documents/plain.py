@@ -71,7 +71,8 @@ def _table(table: Table) -> str:
     rule = ["---"] * strings.index.nlevels + ["---:"] * strings.shape[1]
     lines = [head, rule, *rows]
     text = "\n".join(f"| {' | '.join(map(_in_cell, line))} |" for line in lines)
-    return f"{_plain(table.caption)}\n\n{text}"
+    note = f"\n\n({_plain(table.note)})" if table.note else ""
+    return f"{_plain(table.caption)}\n\n{text}{note}"
 
 
 def _plain(text: str) -> str:
@@ -119,7 +120,7 @@ def _data(block: Any) -> dict[str, Any]:
                 block.row_names(), frame.itertuples(index=False, name=None), strict=True
             )
         ]
-        return {"kind": "table", "caption": block.caption, "rows": rows}
+        return {"kind": "table", "caption": block.caption, "note": block.note, "rows": rows}
     if isinstance(block, Charts):
         return {"kind": "charts", "charts": [_data(chart) for chart in block.charts]}
     if isinstance(block, Chart):
