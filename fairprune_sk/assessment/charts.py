@@ -93,7 +93,7 @@ def gaps_chart(report: FairnessReport) -> Chart:
 
 def rate_charts(report: FairnessReport) -> list[Chart]:
     """Show every rate of every group, dense against pruned, with intervals."""
-    charts = []
+    charts: list[Chart] = []
     largest = _largest_groups(report)
     for metric in ("selection_rate", *(name for name in PROPORTIONS if name != "selection_rate")):
         for label in classes_to_show(report, MOST_CLASSES) or [None]:
@@ -137,7 +137,7 @@ def _largest_groups(report: FairnessReport) -> set[int]:
 def _rate_rows(
     report: FairnessReport, metric: str, label: Any
 ) -> list[tuple[str, tuple[Mark, ...]]]:
-    """Marks of a rate in each group, in the order of the table."""
+    """Place the marks of a rate in each group, in the order of the table."""
     found = report.intervals[report.intervals["metric"] == metric]
     if label is not None and metric != "accuracy":
         found = found[found["class"] == label]

@@ -7,9 +7,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
+from sklearn.utils import column_or_1d
 
+from fairprune_sk.assessment.classifiers import check_predicted, positive_last
 from fairprune_sk.assessment.proportions import wilson
-from fairprune_sk.assessment.rates import CLASS_RATES, Grouping, Measured, Tally, key, row_names
+from fairprune_sk.assessment.rates import (
+    CLASS_RATES,
+    Grouping,
+    Measured,
+    Rows,
+    Tally,
+    check_confidence_level,
+    checked_groups,
+    checked_strata,
+    checked_weight,
+    key,
+    metric_frame,
+    row_names,
+)
+from fairprune_sk.assessment.scoring import label_codes
+from fairprune_sk.fairness.groups import check_order, counted
 
 PROPORTIONS = ("accuracy", *CLASS_RATES)
 """The rates of a report that are shares of rows, and so have an interval of their own."""
@@ -96,3 +113,73 @@ def _effective_rows(tally: Tally, cells: pd.MultiIndex) -> dict[str, np.ndarray]
         "true_positive_rate": effective(weight, square),
         "false_positive_rate": effective(weight @ others, square @ others),
     }
+
+
+def group_rates(
+    y_true: Any,
+    predicted: dict[str, Any],
+    *,
+    sensitive_features: Any,
+    control_features: Any = None,
+    pos_label: Any = None,
+    missing_sensitive: str = "error",
+    sample_weight: Any = None,
+    confidence_level: float = 0.95,
+) -> pd.DataFrame:
+    """Every rate of every group with its interval, from labels.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+    predicted : dict of array-like of shape (n,)
+        Predicted labels, by the name of what predicts them.
+    sensitive_features, control_features, pos_label, missing_sensitive, sample_weight
+        As for :func:`~fairprune_sk.fairness_report`.
+    confidence_level : float
+
+    Returns
+    -------
+    DataFrame
+        See :func:`interval_table`.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there are fewer than two groups or labels, or predictions are missing.
+    """
+    asked_of = {"sensitive_features": sensitive_features, "control_features": control_features}
+    check_order(y_true, **predicted, **asked_of, sample_weight=sample_weight)
+    true = column_or_1d(y_true)
+    n_rows = len(true)
+    columns = {name: column_or_1d(values) for name, values in predicted.items()}
+    for values in columns.values():
+        if len(values) != n_rows:
+            raise ValueError(
+                f"Got predictions with {counted(len(values), 'row')}, but y_true has "
+                f"{counted(n_rows, 'row')}."
+            )
+        check_predicted(values)
+    check_confidence_level(confidence_level)
+    grouping = checked_groups(sensitive_features, n_rows, missing_sensitive)
+    strata = checked_strata(control_features, n_rows)
+    weight = checked_weight(sample_weight, n_rows)
+    labels = np.unique(np.concatenate([true, *columns.values()])).tolist()
+    if len(labels) < 2:
+        raise ValueError(f"Got labels {labels}, but expected two or more.")
+    labels = positive_last(labels, None, pos_label)
+    rows = Rows(
+        label_codes(true, labels),
+        grouping.codes,
+        np.zeros(n_rows, dtype=np.int64) if strata is None else strata.codes,
+        weight,
+        len(labels),
+        (1,) if len(labels) == 2 else tuple(range(len(labels))),
+    )
+    kept = rows.grouped()
+    compared = rows.take(kept)
+    tallies = {
+        name: compared.tally(label_codes(values, labels)[kept]) for name, values in columns.items()
+    }
+    frames = {name: metric_frame(tally) for name, tally in tallies.items()}
+    tally = next(iter(tallies.values()))
+    return interval_table(frames, tally, labels, grouping, strata, confidence_level)

@@ -66,6 +66,7 @@ LIMITS = (
     "calibrated, whether similar people are treated alike."
 )
 
+
 def fairness_report(
     estimator: Any,
     X: Any,
@@ -246,9 +247,7 @@ def fairness_report(
     answer, certificate, estimate, dense_gap = [], None, None, np.nan
     if requirement is not None:
         own = {name: notion_cells(requirement.constraint, t) for name, t in tallies.items()}
-        estimate = estimate_of(
-            own[shipped], confidence_level, requirement.gap_method, random_state
-        )
+        estimate = estimate_of(own[shipped], confidence_level, requirement.gap_method, random_state)
         dense_gap = float(largest_gap(gaps_by_class(own["dense"], requirement.gap_method)))
     if requirement is not None and estimate is not None and requirement.tolerance is not None:
         if not (seen or weight is not None or requirement.constraint.relative_to_dense):

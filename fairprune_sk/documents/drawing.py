@@ -73,11 +73,11 @@ def drawn(chart: Chart) -> Drawing:
     rows = []
     looks = [look for look, _ in chart.series]
     for label, marks in chart.rows:
-        lines = textwrap.wrap(label, _NAME_WIDTH) or [""]
+        parts = textwrap.wrap(label, _NAME_WIDTH) or [""]
         y += _BETWEEN
-        names = [(y + _LINE * (i + 1) - 4, line) for i, line in enumerate(lines)]
+        names = [(y + _LINE * (i + 1) - 4, line) for i, line in enumerate(parts)]
         value_y = names[0][0]
-        y += _LINE * len(lines) + 2
+        y += _LINE * len(parts) + 2
         placed, first = [], y
         for mark in sorted(marks, key=lambda mark: looks.index(mark.series)):
             known = not (math.isnan(mark.value) and math.isnan(mark.low))

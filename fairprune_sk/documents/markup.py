@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from fairprune_sk._version import __version__
 from fairprune_sk.documents.blocks import Block, Document, Table, kind_of, shown, sort_key
@@ -36,9 +35,9 @@ def _environment() -> Environment:
 
 
 @cache
-def _part(name: str) -> Markup:
+def _part(name: str) -> str:
     """Read a style sheet or a script, as it stands in a page."""
-    return Markup((_FOLDER / name).read_text(encoding="utf-8"))
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
@@ -87,7 +86,7 @@ def page(document: Document) -> str:
             document=document,
             style=style,
             script=script,
-            policy=Markup(policy),
+            policy=policy,
             version=__version__,
             key="r",
         )
