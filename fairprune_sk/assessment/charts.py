@@ -51,8 +51,8 @@ def answer_chart(report: FairnessReport) -> Chart | None:
             bounds = Mark("pruned", np.nan, certificate.lower, certificate.upper)
             rows.append((f"People not seen: certified, {level} confidence", bounds))
     lines = (
-        Line("tolerance", requirement.tolerance),
-        Line("noise floor", estimate.noise_floor),
+        Line(f"tolerance {requirement.tolerance:g}", requirement.tolerance),
+        Line(f"noise floor {number(estimate.noise_floor)}", estimate.noise_floor),
     )
     return Chart(
         title=f"Gap in {requirement.constraint.name}: what is known of it",

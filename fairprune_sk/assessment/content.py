@@ -104,7 +104,7 @@ def _grouped_by(report: FairnessReport) -> str:
 
 def answer_blocks(report: FairnessReport) -> tuple[Block, ...]:
     """Say first what must be known first, then whether the gap is within the tolerance."""
-    alarms = [Text(alarm, strong=True) for alarm in report.alarms]
+    alarms = [Verdict("alarm", "Warning", alarm) for alarm in report.alarms]
     chart = answer_chart(report)
     figures = Figures(tuple(_figures(report)))
     return (*alarms, _verdict(report), figures, *([chart] if chart else []))

@@ -64,26 +64,34 @@ def interval_table(
     cells = first.index[first["count"].notna()]
     n = _effective_rows(tally, cells)
     groups, z = row_names(grouping.values), -float(ndtri((1 - confidence_level) / 2))
-    names: dict[str, Any] = {}
+    names = {"group": [groups[g] for g in cells.get_level_values(1)]}
     if strata is not None:
         within = row_names(strata.values)
-        names["stratum"] = [within[s] for s in cells.get_level_values(0)]
-    names["group"] = [groups[g] for g in cells.get_level_values(1)]
-    parts = []
+        names = {"stratum": [within[s] for s in cells.get_level_values(0)]} | names
+    networks, parts = list(frames), []
     for metric in PROPORTIONS:
-        for label in (None,) if metric == "accuracy" else tally.classes:
-            rows = n[metric] if label is None else n[metric][:, label]
-            column = metric if label is None else key(metric, label)
-            of: dict[str, Any] = {"metric": metric}
-            if len(labels) > 2:
-                of["class"] = "" if label is None else labels[label]
-            for network, frame in frames.items():
-                rate = frame.by_group.loc[cells, column].to_numpy(dtype=float)
-                low, high = wilson(np.nan_to_num(rate), rows, z)
-                limits = {"low": np.where(rows > 0, low, np.nan)}
-                limits["high"] = np.where(rows > 0, high, np.nan)
-                values = names | of | {"network": network, "rate": rate} | limits | {"n": rows}
-                parts.append(pd.DataFrame(values))
+        classes: list[Any] = [None] if metric == "accuracy" else list(tally.classes)
+        columns = [metric if label is None else key(metric, label) for label in classes]
+        # All classes at once, of which there may be hundreds: (n_networks, n_classes, n_cells).
+        rate = np.stack(
+            [
+                frame.by_group.loc[cells, columns].to_numpy(dtype=float).T
+                for frame in frames.values()
+            ]
+        )
+        rows = n[metric] if metric == "accuracy" else n[metric][:, classes].T
+        rows = np.broadcast_to(rows, rate.shape)
+        limits = [np.where(rows > 0, end, np.nan) for end in wilson(np.nan_to_num(rate), rows, z)]
+        repeats = len(classes) * len(networks)
+        part: dict[str, Any] = {name: values * repeats for name, values in names.items()}
+        part["metric"] = metric
+        if len(labels) > 2:
+            shown = ["" if label is None else labels[label] for label in classes]
+            part["class"] = np.repeat(np.array(shown, dtype=object), len(cells) * len(networks))
+        part["network"] = np.tile(np.repeat(networks, len(cells)), len(classes))
+        for name, values in zip(("rate", "low", "high", "n"), (rate, *limits, rows), strict=True):
+            part[name] = np.swapaxes(values, 0, 1).ravel()
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 

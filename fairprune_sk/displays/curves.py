@@ -12,7 +12,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from fairprune_sk.assessment.classifiers import checked_classes, positive_last, unwrapped
 from fairprune_sk.assessment.rates import checked_groups, row_names
-from fairprune_sk.displays.looks import COLOURS, GREY, MARKERS, new_axes, shown
+from fairprune_sk.displays.looks import COLOURS, GREY, MARKERS, in_lines, new_axes, shown
 from fairprune_sk.fairness.groups import counted
 
 KINDS = ("roc", "calibration")
@@ -217,7 +217,7 @@ class CurvesByGroupDisplay:
         if kind is not None and kind not in KINDS:
             raise ValueError(f"Got kind={kind!r}, but expected one of {list(KINDS)} or None.")
         kinds = KINDS if kind is None else (kind,)
-        axes = new_axes(type(self).__name__, ax, len(kinds), 4.4, 4.0)
+        axes = new_axes(type(self).__name__, ax, len(kinds), 4.6, 3.9)
         largest = self.groups["count"].nlargest(most_groups).index
         drawn = [name for name in self.groups.index if name in largest]
         for one, what in zip(axes, kinds, strict=True):
@@ -227,7 +227,7 @@ class CurvesByGroupDisplay:
                 look: dict[str, Any] = {
                     "color": COLOURS[i % len(COLOURS)],
                     "linestyle": _STYLES[i % len(_STYLES)],
-                    "label": self._label(name, what),
+                    "label": self._label(name),
                 }
                 if what == "calibration":
                     look |= {"marker": MARKERS[i % len(MARKERS)], "markersize": 5}
@@ -240,19 +240,21 @@ class CurvesByGroupDisplay:
             }[what]
             one.set(xlabel=names[0], ylabel=names[1])
             one.set_title(names[2], fontsize="medium")
-            more = len(self.groups) - len(drawn)
-            title = f"the largest groups; {more} more" if more else None
-            one.legend(
-                frameon=False, fontsize="small", title=title, title_fontsize="small",
-                loc="lower right" if what == "roc" else "upper left",
-            )  # fmt: skip
+        more = len(self.groups) - len(drawn)
+        axes[-1].legend(
+            frameon=False,
+            fontsize="small",
+            title=f"The largest groups; {more} more" if more else None,
+            title_fontsize="small",
+            loc="upper left",
+            bbox_to_anchor=(1.02, 1.0),
+        )
         self.ax_, self.figure_ = shown(axes), axes[0].figure
         return self
 
-    def _label(self, name: str, kind: str) -> str:
+    def _label(self, name: str) -> str:
         group = self.groups.loc[name]
-        if kind == "calibration":
-            return f"{name} ({counted(int(group['count']), 'row')})"
+        area = f"area {group['roc_auc']:.3f}"
         if np.isnan(group["roc_auc"]):
-            return f"{name} (one class only)"
-        return f"{name} (area {group['roc_auc']:.3f})"
+            area = "one class only"
+        return f"{in_lines(name)}\n({counted(int(group['count']), 'row')}, {area})"

@@ -122,7 +122,7 @@ class HistoryDisplay:
         unknown = [name for name in chosen if name not in self.panels]
         if unknown or not chosen:
             raise ValueError(f"Got panels={chosen!r}, but expected some of {self.panels}.")
-        axes = new_axes(type(self).__name__, ax, len(chosen), 3.1, 2.7)
+        axes = new_axes(type(self).__name__, ax, len(chosen), 3.3, 2.5, n_columns=3)
         for one, panel in zip(axes, chosen, strict=True):
             for (name, label), color, style in zip(
                 PANELS[panel], (BLUE, RED), ("-", "--"), strict=False

@@ -85,12 +85,13 @@ class RemovedByLayerDisplay:
         total = self.layers.sum(axis=1)
         share = self.layers["kept"] / total
         remarks = [
-            f"{kept:,} of {n:,} left" for kept, n in zip(self.layers["kept"], total, strict=True)
+            f"{removed:,} of {n:,} removed"
+            for removed, n in zip(self.layers["removed"], total, strict=True)
         ]
         draw_shares(ax, share.to_numpy(), self.layers.index.tolist(), remarks)
         overall = self.layers["kept"].sum() / total.sum()
         ax.axvline(overall, color="black", linestyle=":", label=f"all layers {overall:.1%}")
-        ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 0.0))
+        ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 0.02))
         ax.set_xlabel("share of the weights that is left")
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -48,7 +48,9 @@ def pyplot(display: str) -> Any:
     return plt
 
 
-def new_axes(display: str, ax: Any, n: int, width: float, height: float) -> np.ndarray:
+def new_axes(
+    display: str, ax: Any, n: int, width: float, height: float, n_columns: int | None = None
+) -> np.ndarray:
     """Make axes for the panels of a display.
 
     Parameters
@@ -62,6 +64,8 @@ def new_axes(display: str, ax: Any, n: int, width: float, height: float) -> np.n
         Panels.
     width, height : float
         Inches of one, in a figure of its own.
+    n_columns : int, optional
+        Panels beside each other, in a figure of its own; by default all.
 
     Returns
     -------
@@ -76,9 +80,12 @@ def new_axes(display: str, ax: Any, n: int, width: float, height: float) -> np.n
     """
     plt = pyplot(display)
     if ax is None:
-        size = (width * n, height)
-        _, axes = plt.subplots(1, n, figsize=size, squeeze=False, layout="constrained")
-        axes = axes[0]
+        n_columns = min(n, n_columns or n)
+        n_rows = -(-n // n_columns)
+        figure = plt.figure(figsize=(width * n_columns, height * n_rows), layout="constrained")
+        axes = np.array(
+            [figure.add_subplot(n_rows, n_columns, i + 1) for i in range(n)], dtype=object
+        )
     elif isinstance(ax, np.ndarray | list | tuple):
         axes = np.asarray(ax, dtype=object).ravel()
         if len(axes) != n:
@@ -107,11 +114,15 @@ def start_at_zero(ax: Any, axis: str) -> None:
     ax.locator_params(axis=axis, nbins=5)
 
 
+def in_lines(name: str) -> str:
+    """Break a long name into lines."""
+    return "\n".join(textwrap.wrap(name, _NAME_WIDTH)) or name
+
+
 def name_rows(ax: Any, names: Sequence[str]) -> None:
     """Name the rows of horizontal axes in full, the first on top."""
-    lines = ["\n".join(textwrap.wrap(name, _NAME_WIDTH)) or name for name in names]
-    ax.set_yticks(range(len(lines)), lines)
-    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.set_yticks(range(len(names)), map(in_lines, names))
+    ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
 
 

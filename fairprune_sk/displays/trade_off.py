@@ -119,7 +119,7 @@ class TradeOffDisplay:
         ImportError
             Without matplotlib.
         """
-        [ax] = new_axes(type(self).__name__, ax, 1, 5.6, 4.0)
+        [ax] = new_axes(type(self).__name__, ax, 1, 5.8, 4.6)
         points, front = self.points, self.points[self.points["on_front"]].sort_values("gap")
         errors = {
             name: points[f"{name}_se"] if f"{name}_se" in points else None
@@ -149,7 +149,9 @@ class TradeOffDisplay:
         ax.set(xlabel="gap between groups", ylabel="accuracy")
         start_at_zero(ax, "x")
         ax.margins(y=0.12)
-        ax.legend(frameon=False, fontsize="small", loc="lower right")
+        ax.legend(
+            frameon=False, fontsize="small", ncols=2, loc="upper left", bbox_to_anchor=(0.0, -0.14)
+        )
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

@@ -88,11 +88,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """An answer.
+    """An answer, or an alarm.
 
     Attributes
     ----------
-    state : {"yes", "no", "open"}
+    state : {"yes", "no", "open", "alarm"}
         How it looks.
     word : str
         The answer in a word or two.
@@ -150,7 +150,7 @@ class Mark(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A value that all others are compared with."""
+    """A value that all others are compared with; its label says the value."""
 
     label: str
     value: float

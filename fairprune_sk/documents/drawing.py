@@ -130,7 +130,7 @@ def _value_of(marks: tuple[Mark, ...]) -> str:
 def _legend(chart: Chart) -> tuple[list[dict[str, Any]], int]:
     """Place the words for marks and lines, in as many lines as a telephone needs."""
     words = [(look, name) for look, name in chart.series]
-    words += [(f"line{i}", f"{line.label} {line.value:.3g}") for i, line in _drawable(chart.lines)]
+    words += [(f"line{i}", line.label) for i, line in _drawable(chart.lines)]
     placed, x, y = [], 0.0, 14
     for look, text in words:
         width = 22 + _LETTER * len(text)

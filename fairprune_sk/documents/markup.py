@@ -88,7 +88,6 @@ def page(document: Document) -> str:
             script=script,
             policy=policy,
             version=__version__,
-            key="r",
         )
     )
 
@@ -105,7 +104,5 @@ def fragment(blocks: tuple[Block, ...]) -> str:
     str
         A ``div`` with its style; no script.
     """
-    # Ids must differ between the outputs of one notebook.
-    key = "f" + hashlib.sha256(repr(blocks).encode()).hexdigest()[:8]
     template = _environment().get_template("fragment.html")
-    return template.render(blocks=blocks, style=_part("blocks.css"), key=key)
+    return template.render(blocks=blocks, style=_part("blocks.css"))
