@@ -37,7 +37,7 @@ from fairprune_sk.documents.drawing import drawn, ticks_between
 from fairprune_sk.documents.markup import MOST_ROWS, page
 from fairprune_sk.documents.plain import as_json, as_markdown
 
-EVIL = "<script>alert('x')</script>|_*`"
+EVIL = "\"><script>alert('x')</script>|_*`"
 BLOCKS = {"td", "th", "dt", "dd", "p", "li", "h2", "caption"}
 VOID = {"meta", "link", "br", "circle", "line", "input", "img", "hr"}
 
@@ -266,6 +266,7 @@ def test_names_are_text_wherever_they_stand(large):
     text = large.to_html()
     read = Reader(text)
     assert len(read.all("script")) == 1 and not read.all("i")
+    assert sum(EVIL in e["attrs"]["aria-label"] for e in read.all("svg")) > 3
     heads = [e["text"] for e in read.all("th")]
     assert heads.count(EVIL) == 2 * 4 and "<i>race</i>" in heads
     fragment = Reader(large._repr_html_())
@@ -325,7 +326,7 @@ def test_markdown_tables_survive_any_name(large):
     lines = large.to_markdown().splitlines()
     tables = [line for line in lines if line.startswith("|")]
     [row] = {line.split(" | ")[1] for line in tables if "alert" in line}
-    assert row == r"\<script\>alert('x')\</script\>\|\_\*\`"
+    assert row == r""" "\>\<script\>alert('x')\</script\>\|\_\*\` """.strip()
     widths = [len(re.split(r"(?<!\\)\|", line)) for line in tables]
     starts = [i - 1 for i, line in enumerate(tables) if set(line) <= set("|-: ")]
     assert len(starts) == 6

@@ -91,7 +91,13 @@ def document_of(report: FairnessReport) -> Document:
 def main_blocks(report: FairnessReport) -> tuple[Block, ...]:
     """Put together what a notebook shows: the answer, every table, the notes."""
     title = Text(title_of(report).replace("\n", ". "), strong=True)
-    return (*answer_blocks(report), title, *tables_of(report), Text("Notes"), Items(report.notes))
+    return (
+        *answer_blocks(report),
+        title,
+        *tables_of(report),
+        Text("Notes", strong=True),
+        Items(report.notes),
+    )
 
 
 def _grouped_by(report: FairnessReport) -> str:
@@ -131,6 +137,18 @@ def _verdict(report: FairnessReport) -> Verdict:
     }[verdict]
     if report.alarms and state == "yes":
         state, word = "open", "Yes, but see the warning above"
+    requirement = report.requirement
+    if requirement is not None and requirement.tolerance is not None:
+        name, tolerance = requirement.constraint.name, requirement.tolerance
+        more.append(
+            f"No gap in {name} means: {notion_in_words(requirement.constraint, _label(report))}. "
+            + (
+                f"A gap of {tolerance:g} is {points(tolerance)}."
+                if requirement.constraint.comparison == "difference"
+                else f"Here rates are compared by their ratio: {tolerance:g} means that the "
+                f"smallest rate is {100 * (1 - tolerance):g}% of the largest."
+            )
+        )
     return Verdict(state, word, first, tuple(more))
 
 
@@ -189,7 +207,7 @@ def _model_blocks(report: FairnessReport) -> tuple[Block, ...]:
             small += (
                 " While it was made smaller, it was trained for a gap in "
                 f"{requirement.constraint.name} of at most {requirement.tolerance:g} between the "
-                f"groups: {notion_in_words(requirement.constraint, _label(report))}."
+                "groups."
             )
         texts.append(small)
     if about.columns_read is not None and about.columns is not None:

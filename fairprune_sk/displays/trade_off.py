@@ -69,7 +69,8 @@ class TradeOffDisplay:
         results : DataFrame, dict of arrays, or fitted search
             One row for each network; or a search of scikit-learn over ``sparsity`` or
             ``tolerance`` (however deep in a pipeline) with several scores, or its
-            ``cv_results_``.
+            ``cv_results_``; of a benchmark, what ``benchmarks.statistics.summarise`` makes of the
+            fits of one method.
         accuracy, gap : str
             Names of the two: columns, or scores of the search. A score of a gap is negative, as
             :func:`~fairprune_sk.make_fairness_scorer` gives it.
