@@ -4,7 +4,8 @@ from typing import Any
 
 from fairprune_sk._version import __version__
 from fairprune_sk.assessment.certificate import Certificate, certify
-from fairprune_sk.assessment.report import FairnessReport, fairness_report
+from fairprune_sk.assessment.findings import FairnessReport
+from fairprune_sk.assessment.report import fairness_report
 from fairprune_sk.assessment.scoring import make_fairness_scorer
 from fairprune_sk.assessment.selection import sparsest_within
 from fairprune_sk.exceptions import (

@@ -25,6 +25,8 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.assessment.summary import fit_blocks
+from fairprune_sk.documents.markup import fragment
 from fairprune_sk.export.archive import naming
 from fairprune_sk.export.onnx_graph import onnx_inputs
 from fairprune_sk.export.persistence import example_row, read_fitted, write_fitted
@@ -334,6 +336,11 @@ class FairPruner(
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+    def _html_repr(self) -> str:
+        """Show what was reached above scikit-learn's diagram."""
+        diagram: str = super()._html_repr()
+        return fragment(fit_blocks(self)) + diagram if hasattr(self, "_fitted") else diagram
 
     @with_callbacks
     def fit(

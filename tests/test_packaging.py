@@ -22,6 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRA_OF = {
     "benchmarks": "benchmark",
     "datasets/images.py": "images",
+    "displays": "plot",
     "export/traced.py": "onnx",
     "export/onnx_graph.py": "onnx",
 }
@@ -107,7 +108,23 @@ pruner.fit(X, y, sensitive_features=s["sex"])
 pruner.predict(X)
 """
 USES = {
-    None: FIT,
+    None: FIT
+    + """
+from fairprune_sk import fairness_report
+from fairprune_sk.displays import HistoryDisplay
+assert "<svg" in fairness_report(pruner, X, y, sensitive_features=s["sex"]).to_html()
+try:
+    HistoryDisplay.from_estimator(pruner)
+except ImportError as error:
+    assert "pip install fairprune_sk[plot]" in str(error)
+else:
+    raise AssertionError("matplotlib is there")
+""",
+    "plot": FIT
+    + """
+from fairprune_sk.displays import HistoryDisplay
+HistoryDisplay.from_estimator(pruner).figure_.canvas.draw()
+""",
     "onnx": FIT + "import tempfile\npruner.to_onnx(tempfile.mkdtemp() + '/a.onnx', X=X)\n",
     "images": """
 import tempfile

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import re
 import warnings
 
 import fairlearn.metrics as flm
@@ -926,10 +927,12 @@ def test_a_classifier_with_a_constraint_that_is_no_pruner_is_measured_alone(data
 def said_first(report, start):
     """Whether text, HTML and notes begin with this."""
     text = str(report)
+    page = report._repr_html_().partition("</style>")[2]
+    shown = " ".join(html.unescape(re.sub("<[^>]+>", " ", page)).split())
     return (
         text.startswith(start)
         and text.index(start) < text.index("Fairness report:")
-        and report._repr_html_().split("</style>")[1].startswith(f"<p><strong>{html.escape(start)}")
+        and shown.startswith(f"! Warning {start}")
         and report.notes[0].startswith(start)
         and report.alarms[0] == report.notes[0]
     )

@@ -7,9 +7,10 @@ report reads what a fit leaves; everything else takes any classifier.
 
 from fairprune_sk.assessment.certificate import Certificate, certify
 from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.assessment.findings import FairnessReport
 from fairprune_sk.assessment.gaps import fairness_gap
 from fairprune_sk.assessment.noise import GapEstimate, gap_estimate, noise_floor
-from fairprune_sk.assessment.report import FairnessReport, fairness_report
+from fairprune_sk.assessment.report import fairness_report
 from fairprune_sk.assessment.scoring import make_fairness_scorer
 from fairprune_sk.assessment.selection import sparsest_within
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fairprune_sk.assessment.certificate import Certificate
-from fairprune_sk.assessment.layout import number
 from fairprune_sk.assessment.noise import GapEstimate
 from fairprune_sk.assessment.notes import listed
+from fairprune_sk.documents.blocks import number
 from fairprune_sk.fairness.requirement import Requirement
 
 

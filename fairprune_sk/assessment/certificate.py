@@ -19,7 +19,6 @@ from fairprune_sk.assessment.gaps import (
     notion_cells,
     notion_of,
 )
-from fairprune_sk.assessment.layout import laid_out, number, text_of, wrapped
 from fairprune_sk.assessment.notes import alarms_of, listed
 from fairprune_sk.assessment.pairs import (
     Pair,
@@ -32,6 +31,8 @@ from fairprune_sk.assessment.pairs import (
 from fairprune_sk.assessment.proportions import lower_excess, upper_excess
 from fairprune_sk.assessment.rates import Rows, checked_groups, checked_strata, row_names
 from fairprune_sk.assessment.scoring import label_codes
+from fairprune_sk.documents.blocks import number
+from fairprune_sk.documents.terminal import laid_out, text_of, wrapped
 from fairprune_sk.fairness.constraints import Constraint
 from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of

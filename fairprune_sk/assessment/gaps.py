@@ -200,6 +200,11 @@ def gap_name(constraint: Constraint) -> str:
     return f"{constraint.name}_{constraint.comparison}".replace(" ", "_")
 
 
+def in_words(gap: str) -> str:
+    """Name of a gap in words."""
+    return gap.removesuffix("_difference").replace("_", " ")
+
+
 def by_class_table(
     gaps: dict[str, dict[str, np.ndarray]], totals: dict[str, pd.Series], labels: list[Any]
 ) -> pd.DataFrame:

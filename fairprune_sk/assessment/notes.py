@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairprune_sk.assessment.gaps import gaps_by_class, largest_gap, notion_cells
-from fairprune_sk.assessment.layout import in_words, number
+from fairprune_sk.assessment.gaps import gaps_by_class, in_words, largest_gap, notion_cells
 from fairprune_sk.assessment.noise import GapEstimate
 from fairprune_sk.assessment.rates import (
     CLASS_RATES,
@@ -18,6 +17,7 @@ from fairprune_sk.assessment.rates import (
     comparable,
     metric_names,
 )
+from fairprune_sk.documents.blocks import number
 from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.groups import counted
 from fairprune_sk.fairness.requirement import Requirement

@@ -1,13 +1,12 @@
 """The fairness report: the pruned network against the dense one, overall and by group.
 
-The numbers come from the modules beside this one; here they are put together and shown.
+The numbers come from the modules beside this one; here they are put together.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,14 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _num_samples
 
 from fairprune_sk.assessment.answer import answer_lines
-from fairprune_sk.assessment.certificate import Certificate, certificate_of
+from fairprune_sk.assessment.certificate import certificate_of
 from fairprune_sk.assessment.classifiers import (
     check_predicted,
     checked_classes,
     positive_last,
     unwrapped,
 )
+from fairprune_sk.assessment.findings import FairnessReport
 from fairprune_sk.assessment.gaps import (
     NOTIONS,
     by_class_table,
@@ -31,17 +31,8 @@ from fairprune_sk.assessment.gaps import (
     largest_gap,
     notion_cells,
 )
-from fairprune_sk.assessment.layout import (
-    in_words,
-    laid_out,
-    number,
-    text_of,
-    with_arrow,
-    wrapped,
-)
 from fairprune_sk.assessment.noise import estimate_of
 from fairprune_sk.assessment.notes import (
-    HEADINGS,
     alarms_of,
     fit_notes,
     gap_notes,
@@ -51,8 +42,9 @@ from fairprune_sk.assessment.notes import (
     tolerance_notes,
 )
 from fairprune_sk.assessment.pairs import Sample
+from fairprune_sk.assessment.provenance import checksum, provenance_of
+from fairprune_sk.assessment.rate_intervals import interval_table
 from fairprune_sk.assessment.rates import (
-    CLASS_RATES,
     Rows,
     by_group_table,
     check_confidence_level,
@@ -64,201 +56,15 @@ from fairprune_sk.assessment.rates import (
     reduction_series,
     row_names,
 )
+from fairprune_sk.assessment.summary import network_size
 from fairprune_sk.fairness.constraints import Constraint, DegradationParity
 from fairprune_sk.fairness.groups import check_order, counted
 from fairprune_sk.fairness.requirement import Requirement, requirement_of
-from fairprune_sk.masks.granularity import prunable_parameters
 
 LIMITS = (
     "Not measured: whether the labels themselves are biased, whether probabilities are "
     "calibrated, whether similar people are treated alike."
 )
-
-_STYLE = (
-    "<style>.fairness-report th, .fairness-report td {padding: 0.1em 0.7em; text-align: right;"
-    " font-variant-numeric: tabular-nums;} .fairness-report tbody th {text-align: left;"
-    " font-weight: normal; vertical-align: top;}</style>"
-)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class FairnessReport:
-    """What :func:`fairness_report` measured: print it, or read its tables.
-
-    Rates and gaps are fractions. For a classifier that was not pruned, one column ``value``
-    takes the place of ``dense`` and ``pruned``, there is no ``change``, and
-    ``performance_reduction`` and ``size`` are empty. With more than two classes,
-    ``selection_rate``, ``true_positive_rate``, ``false_positive_rate`` and ``positives`` have
-    one entry for each class against the rest.
-
-    Attributes
-    ----------
-    overall : DataFrame
-        One row for each metric, of all rows; columns ``dense``, ``pruned`` and ``change``. With
-        more than two classes the index is (metric, class), where a metric of no single class
-        has the class ``""``.
-    by_group : DataFrame
-        One row for each group, or for each (stratum, group); columns (metric, ``dense`` or
-        ``pruned``), before them ``count`` and ``positives``: the group's rows, and those with
-        the positive label. With more than two classes the columns are (metric, class,
-        ``dense`` or ``pruned``).
-    differences : DataFrame
-        One row for each gap, the largest difference between two groups as
-        ``fairlearn.metrics`` defines it, the largest over strata and classes; a constraint of
-        your own, where the network was pruned with one, has a row as well; columns
-        ``dense``, ``pruned``, and of the latter ``corrected`` (a largest difference leans upwards:
-        what is left without that), ``low`` and ``high`` (interval of the gap of the people whom
-        the rows were drawn from; both see :func:`gap_estimate`), ``noise_floor`` (see
-        :func:`noise_floor`), and ``parity_high``: what groups with equal rates show in a share
-        ``confidence_level`` of the draws, below which a gap cannot be told from parity.
-        The row ``accuracy_lost_difference`` is the gap in the accuracy that pruning cost
-        (performance degradation fairness, Definition 3 of Dai et al.): 0 for the dense network,
-        and only there for a pruned one. What is redrawn are the rows that pruning turned wrong,
-        turned right and left alone.
-    by_class : DataFrame
-        With more than two classes, one row for each: its true rows (``positives``), and its
-        gaps in the columns (gap, ``dense`` or ``pruned``). Empty for two classes.
-    performance_reduction : Series
-        Accuracy of the dense minus accuracy of the pruned network (Definition 2 of Dai et al.,
-        arXiv 2312.10181): ``overall``, each group, and ``gap``, the largest difference between
-        two groups. Indexed by (stratum, group) where there are strata, with ``("overall", "")``
-        and ``("gap", "")``.
-    size : Series
-        ``n_weights`` (prunable), ``n_nonzero`` (left in the pruned network), ``sparsity``.
-    answer : tuple of str
-        Of a network that was pruned for a tolerance: whether the gap is within it for people not
-        seen, and what is known of that gap. Empty otherwise.
-    certificate : Certificate or None
-        What the answer rests on; see :func:`certify`. None where nothing can be certified: on the
-        rows of the fit, with weights, of a notion that is no rate, with fewer than two groups.
-    alarms : tuple of str
-        What must be known first, and is said first: a network that hardly predicts a class, or
-        that lost more than five points of balanced accuracy. Gaps are no good news then.
-    notes : tuple of str
-        What to know before believing the numbers; the alarms come first.
-    pos_label : object
-        The label that counts as selected; None with more than two classes.
-    confidence_level : float
-        Level of the intervals.
-    n_rows : int
-        Rows measured overall, those without a sensitive feature included.
-    """
-
-    overall: pd.DataFrame
-    by_group: pd.DataFrame
-    differences: pd.DataFrame
-    by_class: pd.DataFrame
-    performance_reduction: pd.Series
-    size: pd.Series
-    answer: tuple[str, ...]
-    certificate: Certificate | None
-    alarms: tuple[str, ...]
-    notes: tuple[str, ...]
-    pos_label: Any
-    confidence_level: float
-    n_rows: int
-
-    def __repr__(self) -> str:
-        """Return the printed report, so that a console shows it."""
-        return str(self)
-
-    def __str__(self) -> str:
-        """Lay out the report for a terminal of 100 columns."""
-        parts = [self.alarms, self.answer, self._title().split("\n")]
-        head = ["\n".join(wrapped(line) for line in lines) for lines in parts if lines]
-        tables = [f"{wrapped(caption)}\n{text_of(table)}" for caption, table in self._tables()]
-        return "\n\n".join([*head, *tables, laid_out(self.notes)])
-
-    def _repr_html_(self) -> str:
-        """Lay out the report for a notebook."""
-        alarms = "".join(f"<p><strong>{html.escape(a)}</strong></p>" for a in self.alarms)
-        if self.answer:
-            first, *more = (html.escape(line) for line in self.answer)
-            alarms += f"<p><strong>{first}</strong><br>{'<br>'.join(more)}</p>"
-        title = html.escape(self._title()).replace("\n", "<br>")
-        # to_html escapes cells and labels, which come from the user's data.
-        tables = "".join(
-            f"<p>{html.escape(caption)}</p>{table.to_html(escape=True, border=0)}"
-            for caption, table in self._tables()
-        )
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return (
-            f'<div class="fairness-report">{_STYLE}{alarms}<p><strong>{title}</strong></p>{tables}'
-            f"<p>Notes</p><ul>{notes}</ul></div>"
-        )
-
-    def _title(self) -> str:
-        """Return what was measured, in one or two lines."""
-        *strata, by = self.by_group.index.names
-        n_groups = self.by_group.index.get_level_values(-1).nunique()
-        title = f"Fairness report: {counted(self.n_rows, 'row')}, "
-        title += f"{counted(n_groups, 'group')} by {by}"
-        title += "".join(f" within strata of {name}" for name in strata)
-        if len(self.by_class):
-            title += f", {len(self.by_class)} classes"
-        else:
-            title += f", positive label {self.pos_label!r}"
-        if len(self.size):
-            title += (
-                f"\nSparsity {self.size['sparsity']:.1%}: {self.size['n_nonzero']:,.0f} of "
-                f"{self.size['n_weights']:,.0f} weights left"
-            )
-        return title
-
-    def _tables(self) -> list[tuple[str, pd.DataFrame]]:
-        """Return what to show as (caption, table of strings)."""
-        networks = [name for name in self.overall if name != "change"]
-        arrow = " (dense→pruned)" if "dense" in networks else ""
-        labels = list(self.by_class.index)
-
-        tables = [(f"Rates{arrow}", self._rates(networks, None))]
-        if len(self.performance_reduction):
-            tables[0][1]["acc. lost"] = [*map(number, self.performance_reduction)][:-1]
-        for label in labels:
-            caption = f"Class {label!r} against the rest{arrow}"
-            tables.append((caption, self._rates(networks, label)))
-
-        gaps = pd.DataFrame(index=[in_words(name) for name in self.differences.index])
-        gaps["gap"] = [with_arrow(row) for row in self.differences[networks].to_numpy()]
-        gaps["corrected"] = [number(value) for value in self.differences["corrected"]]
-        gaps[f"{self.confidence_level * 100:g}% interval"] = [
-            f"{number(low)} to {number(high)}"
-            for low, high in self.differences[["low", "high"]].to_numpy()
-        ]
-        gaps["noise floor"] = [number(value) for value in self.differences["noise_floor"]]
-        within = " within strata" if self.by_group.index.nlevels > 1 else ""
-        over = ", largest over the classes" if labels else ""
-        noise = (
-            "; corrected: without what a largest difference leans upwards; noise floor: mean gap "
-        )
-        noise += "on these rows if groups had equal rates"
-        tables.append((f"Gaps between groups{within}{arrow}{over}{noise}", gaps))
-        if labels:
-            by_class = pd.DataFrame(index=[repr(label) for label in labels])
-            for gap in self.by_class.columns.unique(0).drop("positives"):
-                by_class[in_words(gap)] = [with_arrow(row) for row in self.by_class[gap].to_numpy()]
-            tables.append((f"Gaps between groups{within}{arrow} by class", by_class))
-        return tables
-
-    def _rates(self, networks: list[str], label: Any) -> pd.DataFrame:
-        """Rates to show: those of one class, or (None) those of no class in particular."""
-        several, index = len(self.by_class) > 0, self.by_group.index
-        path = () if not several else ("" if label is None else label,)
-        counted = "count" if label is None else "positives"
-        total = self.n_rows if label is None else self.by_class.loc[label, ("positives", "")]
-        names = ["overall", *index] if index.nlevels == 1 else [("overall", ""), *index]
-        rates = pd.DataFrame(index=pd.Index(names))
-        rates["rows" if label is None else "positives"] = [
-            f"{n:,}" for n in (total, *self.by_group[(counted, *path, "")])
-        ]
-        for metric, heading in HEADINGS.items():
-            if several and (metric in CLASS_RATES) != (label is not None):
-                continue
-            row = (metric, *path) if several else metric
-            by_group = self.by_group[[(metric, *path, name) for name in networks]].to_numpy()
-            values = np.vstack([self.overall.loc[[row], networks].to_numpy(), by_group])
-            rates[heading] = [with_arrow(row) for row in values]
-        return rates
 
 
 def fairness_report(
@@ -356,7 +162,7 @@ def fairness_report(
     asked_of = {"sensitive_features": sensitive_features, "control_features": control_features}
     check_order(X, y=y, **asked_of, sample_weight=sample_weight)
     check_order(y, **asked_of, sample_weight=sample_weight)
-    y = column_or_1d(y)
+    given_X, given_y, y = X, y, column_or_1d(y)
     if len(y) != n_rows:
         raise ValueError(
             f"Got y with {counted(len(y), 'row')}, but X has {counted(n_rows, 'row')}."
@@ -433,25 +239,27 @@ def fairness_report(
         overall["change"] = overall["pruned"] - overall["dense"]
         lost = differences.loc[gap_name(DegradationParity()), "pruned"]
         reduction = reduction_series(totals, frames, lost, by_group.index)
-        size = _size(model)
+        size = network_size(model)
 
     names = None if strata is None else row_names(strata.values)
     # Once: the whole table is encoded for it.
-    seen = hasattr(model, "was_fitted_on") and model.was_fitted_on(X)
-    answer, certificate = [], None
-    if requirement is not None and requirement.tolerance is not None:
+    seen = model.was_fitted_on(X) if hasattr(model, "was_fitted_on") else None
+    answer, certificate, estimate, dense_gap = [], None, None, np.nan
+    if requirement is not None:
+        own = {name: notion_cells(requirement.constraint, t) for name, t in tallies.items()}
+        estimate = estimate_of(own[shipped], confidence_level, requirement.gap_method, random_state)
+        dense_gap = float(largest_gap(gaps_by_class(own["dense"], requirement.gap_method)))
+    if requirement is not None and estimate is not None and requirement.tolerance is not None:
         if not (seen or weight is not None or requirement.constraint.relative_to_dense):
             sample = Sample(
                 compared, y_pred[shipped][grouped], labels, row_names(grouping.values), names
             )
             certificate = certificate_of(sample, requirement, 1 - confidence_level)
-        own = notion_cells(requirement.constraint, tallies[shipped])
-        estimate = estimate_of(own, confidence_level, requirement.gap_method, random_state)
-        answer = answer_lines(requirement, estimate, certificate, confidence_level, seen)
+        answer = answer_lines(requirement, estimate, certificate, confidence_level, bool(seen))
     alarms = alarms_of(rows, y_pred, totals, labels)
     notes = [
         *alarms,
-        *fit_notes(seen),
+        *fit_notes(bool(seen)),
         *tolerance_notes(requirement, tallies[shipped], strata is not None, bool(alarms)),
         *left_out_notes(model, requirement),
         *row_notes(by_group, shipped, n_rows, grouped),
@@ -474,6 +282,23 @@ def fairness_report(
         certificate=certificate,
         alarms=tuple(alarms),
         notes=tuple(notes),
+        intervals=interval_table(
+            frames, tallies[shipped], labels, grouping, strata, confidence_level
+        ),
+        requirement=requirement,
+        estimate=estimate,
+        dense_gap=dense_gap,
+        provenance=provenance_of(
+            estimator,
+            model,
+            given_X,
+            given_y,
+            labels,
+            seen=seen,
+            weighted=weight is not None,
+            n_without_group=n_rows - int(grouped.sum()),
+            checksum=checksum(rows.y_true, rows.group, rows.stratum, *y_pred.values()),
+        ),
         pos_label=labels[1] if len(labels) == 2 else None,
         confidence_level=confidence_level,
         n_rows=n_rows,
@@ -511,14 +336,3 @@ def _notions(shipped: str, requirement: Requirement | None) -> dict[str, Constra
         name = gap_name(own)
         notions[f"own_{name}" if name in notions else name] = own
     return notions
-
-
-def _size(model: Any) -> pd.Series:
-    """Count the weights: those that could be pruned, and those that are left."""
-    left = prunable_parameters(model.network_).values()
-    values = {
-        "n_weights": sum(mask.numel() for mask in model.masks_.values()),
-        "n_nonzero": sum(int(weight.count_nonzero()) for weight in left),
-        "sparsity": float(model.sparsity_),
-    }
-    return pd.Series(values, dtype=object)  # object: counts stay integers

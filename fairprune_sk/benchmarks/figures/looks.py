@@ -6,16 +6,22 @@ import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Okabe and Ito's colours without yellow, which is hard to see on white, four of Tol's, and brown.
-BLUE, ORANGE, GREEN, SKY = "#0072B2", "#E69F00", "#009E73", "#56B4E9"
-
-RED, PURPLE, WINE, OLIVE = "#D55E00", "#CC79A7", "#882255", "#999933"
-
-INDIGO, BROWN, GREY, LIGHT = "#332288", "#6F4E37", "#555555", "#949494"
-
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, INDIGO, OLIVE, WINE, BROWN, GREY)
-
-MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "p", "h", "8")
+from fairprune_sk.displays.looks import (
+    BLUE,
+    BROWN,
+    COLOURS,
+    GREEN,
+    GREY,
+    INDIGO,
+    LIGHT,
+    MARKERS,
+    OLIVE,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    WINE,
+)
 
 KNOWN = {
     "fairpruner": ("FairPruner", BLUE, "o"),

@@ -19,7 +19,6 @@ from matplotlib.ticker import (
 
 from fairprune_sk.benchmarks.figures.looks import styles
 from fairprune_sk.benchmarks.figures.panels import (
-    FLOOR,
     add_headline,
     add_legend,
     chosen_methods,
@@ -27,7 +26,6 @@ from fairprune_sk.benchmarks.figures.panels import (
     errorbars,
     new_figure,
     one_data_set,
-    start_at_zero,
     title_of,
 )
 from fairprune_sk.benchmarks.statistics import (
@@ -40,6 +38,7 @@ from fairprune_sk.benchmarks.statistics import (
     pareto_front,
     summarise,
 )
+from fairprune_sk.displays.looks import FLOOR, start_at_zero
 
 
 def against_sparsity(

@@ -10,17 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import (
-    MaxNLocator,
-)
 
 from fairprune_sk.benchmarks.statistics import (
     DATA_SET,
     Interval,
     mean_interval,
 )
-
-FLOOR = "#BBBBBB"
+from fairprune_sk.displays.looks import tidy
 
 WIDTH, HEIGHT = 4.2, 3.0  # inches of a panel
 
@@ -31,9 +27,7 @@ def new_figure(n_rows: int, n_columns: int, **kwargs: Any) -> tuple[Figure, np.n
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
     axes = figure.subplots(n_rows, n_columns, squeeze=False, **kwargs)
     for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(True, color="0.92", linewidth=0.8)
-        ax.set_axisbelow(True)
+        tidy(ax)
     return figure, axes
 
 
@@ -119,9 +113,3 @@ def errorbars(point: Any, name: str) -> list[list[float]] | None:
     if point["n_seeds"] < SEEDS_OF_AN_INTERVAL:
         return None
     return [[point[name] - low], [high - point[name]]]
-
-
-def start_at_zero(ax: Axes, axis: str) -> None:
-    """Let a gap's axis begin at 0: a fair network is what the eye should compare with."""
-    (ax.set_xlim if axis == "x" else ax.set_ylim)(0, None)
-    (ax.xaxis if axis == "x" else ax.yaxis).set_major_locator(MaxNLocator(5))

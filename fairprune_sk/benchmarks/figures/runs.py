@@ -12,7 +12,7 @@ from matplotlib.ticker import (
     ScalarFormatter,
 )
 
-from fairprune_sk.benchmarks.figures.looks import BLUE, COLOURS, GREEN, GREY, PURPLE, RED, styles
+from fairprune_sk.benchmarks.figures.looks import styles
 from fairprune_sk.benchmarks.figures.panels import (
     add_headline,
     add_legend,
@@ -20,12 +20,20 @@ from fairprune_sk.benchmarks.figures.panels import (
     draw_band,
     new_figure,
     over_seeds,
-    start_at_zero,
     title_of,
 )
 from fairprune_sk.benchmarks.statistics import (
     DATA_SET,
     iterations_to_reach,
+)
+from fairprune_sk.displays.looks import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    PURPLE,
+    RED,
+    start_at_zero,
 )
 
 

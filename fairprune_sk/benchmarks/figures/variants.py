@@ -14,14 +14,12 @@ from matplotlib.ticker import (
 
 from fairprune_sk.benchmarks.figures.looks import styles
 from fairprune_sk.benchmarks.figures.panels import (
-    FLOOR,
     add_headline,
     add_legend,
     chosen_methods,
     errorbars,
     new_figure,
     one_data_set,
-    start_at_zero,
     title_of,
 )
 from fairprune_sk.benchmarks.statistics import (
@@ -31,6 +29,7 @@ from fairprune_sk.benchmarks.statistics import (
     checked,
     summarise,
 )
+from fairprune_sk.displays.looks import FLOOR, start_at_zero
 
 LEVELS = ("both", "mask only", "weights only", "none")
 """Names of the methods of an ablation: the levels that the constraint holds at."""

@@ -1,29 +1,13 @@
-"""Numbers, names and tables as a report prints them."""
+"""Tables and notes as a terminal shows them."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 LINE_WIDTH = 100
-
-
-def in_words(gap: str) -> str:
-    """Name of a gap in words."""
-    return gap.removesuffix("_difference").replace("_", " ")
-
-
-def number(value: float) -> str:
-    """Three decimals, never "-0.000", and a dash for NaN."""
-    return "–" if np.isnan(value) else f"{round(value, 3) + 0.0:.3f}"
-
-
-def with_arrow(values: Iterable[float]) -> str:
-    """Dense and pruned value: ``0.853→0.848``."""
-    return "→".join(number(value) for value in values)
 
 
 def wrapped(line: str) -> str:
