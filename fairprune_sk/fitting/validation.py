@@ -16,7 +16,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
-from fairprune_sk.fitting.columns import check_columns, kind_of, like_those_of_fit
+from fairprune_sk.datasets.columns import kind_of
+from fairprune_sk.fitting.columns import check_columns, like_those_of_fit
 from fairprune_sk.networks.batch import scaled_weight, streams, weight_seen
 from fairprune_sk.networks.encoding import with_numbers
 
