@@ -27,6 +27,14 @@ NAMES_ROWS = "names nearly every row, as an identifier does"
 _NAMED_ID = re.compile(r"(.*[\s_.-])?(id|ID|Id|uuid|UUID|guid|GUID)|.*[a-z](Id|ID)")
 
 
+def as_pandas(X: Any) -> Any:
+    """Turn a DataFrame of polars into one of pandas; everything else stays what it is."""
+    if not hasattr(X, "get_columns"):
+        return X
+    # Column by column, since polars' own conversion needs pyarrow.
+    return pd.DataFrame({column.name: column.to_numpy() for column in X.get_columns()})
+
+
 def kind_of(column: pd.Series) -> str:
     """Say what a column holds: one of ``KINDS``, "complex numbers", or values of pandas' type.
 

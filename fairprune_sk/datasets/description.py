@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fairprune_sk.datasets.csv_files import existing
+from fairprune_sk.datasets.files import stem_of
 
 
 def _as_tuple(values: Any) -> tuple:
@@ -40,8 +41,11 @@ class TableDescription:
         What stands for a missing value, besides an empty cell and pandas' usual words.
     sensitive_is_feature : bool, default=True
         Whether the sensitive columns are features too, with their raw values.
-    missing_sensitive : {"error", "group"}, default="error"
-        What becomes of rows without a sensitive value: an error, or a group ``"missing"``.
+    missing_sensitive : {"error", "group", "leave_out"}, default="error"
+        What becomes of rows without a sensitive value: an error, a group ``"missing"``, or they
+        are left out.
+    control : tuple of str, default=()
+        Columns within whose values groups are compared; they stay features.
 
     Raises
     ------
@@ -64,9 +68,10 @@ class TableDescription:
     na_values: tuple = ()
     sensitive_is_feature: bool = True
     missing_sensitive: str = "error"
+    control: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("sensitive", "drop", "categories", "na_values"):
+        for name in ("sensitive", "drop", "categories", "na_values", "control"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         groups = {column: _as_tuple(kept) for column, kept in self.groups.items()}
         object.__setattr__(self, "groups", groups)
@@ -78,16 +83,21 @@ class TableDescription:
                 f"Got groups for {strangers}, but expected sensitive columns only: "
                 f"{list(self.sensitive)}."
             )
-        twice = [c for c in (*self.sensitive, *self.drop) if c == self.target]
-        if twice:
+        if self.target in (*self.sensitive, *self.drop, *self.control):
             raise ValueError(
-                f"Got target={self.target!r}, which is among the sensitive or dropped columns, "
-                "but expected a column of its own."
+                f"Got target={self.target!r}, which is among the sensitive, control or dropped "
+                "columns, but expected a column of its own."
             )
-        if self.missing_sensitive not in ("error", "group"):
+        both = sorted(set(self.sensitive) & set(self.control))
+        if both:
             raise ValueError(
-                f"Got missing_sensitive={self.missing_sensitive!r}, but expected 'error' or "
-                "'group'."
+                f"Got {both} as sensitive and as control columns, but expected different ones: "
+                "within one value of a column it has no groups to compare."
+            )
+        if self.missing_sensitive not in ("error", "group", "leave_out"):
+            raise ValueError(
+                f"Got missing_sensitive={self.missing_sensitive!r}, but expected 'error', 'group' "
+                "or 'leave_out'."
             )
 
     @classmethod
@@ -180,8 +190,8 @@ def as_description(description: Any) -> TableDescription:
 
 
 def beside(path: Path) -> Path:
-    """Find the description of a CSV file in its folder."""
-    stem = path.name.split(".csv")[0]
+    """Find the description of a table's file in its folder."""
+    stem = stem_of(path)
     candidates = [path.with_name(stem + suffix) for suffix in (".json", ".toml")]
     for candidate in candidates:
         if candidate.is_file():
