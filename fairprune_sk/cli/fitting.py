@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 from fairprune_sk.cli.screen import Screen
 from fairprune_sk.datasets.cleaning import DATES, TableCleaner
+from fairprune_sk.datasets.csv_files import check_columns
 from fairprune_sk.datasets.description import TableDescription
 from fairprune_sk.datasets.roles import Roles, split_rows, with_roles
 from fairprune_sk.exceptions import SuspectColumnWarning
@@ -80,12 +81,9 @@ def prepared(
     """
     roles = with_roles(frame, description, name)
     parts = [roles.take(rows) for rows in split_rows(roles, test_size, seed)]
-    kept = [column for column in (*keep, *description.control) if column in roles.X]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SuspectColumnWarning)  # said below
-        cleaner = TableCleaner(keep=tuple(kept)).fit(parts[0].X)
+    cleaner = cleaner_of(parts[0], description, keep)
     fitted, tested = (replace(part, X=cleaner.transform(part.X)) for part in parts)
-    _say(roles, description, cleaner, screen)
+    say_roles(roles, description, cleaner, screen)
     screen.say(
         f"Rows: {len(fitted.y):,} to fit on, {len(tested.y):,} set aside for the report, alike in "
         "classes and groups."
@@ -93,7 +91,29 @@ def prepared(
     return Prepared(cleaner, fitted, tested)
 
 
-def _say(
+def cleaner_of(roles: Roles, description: TableDescription, keep: tuple[str, ...]) -> TableCleaner:
+    """Fit a cleaner without a word: what it does is said with the rest.
+
+    Parameters
+    ----------
+    roles : Roles
+    description : TableDescription
+        Whose control features stay.
+    keep : tuple of str
+        Other columns that stay.
+
+    Returns
+    -------
+    TableCleaner
+    """
+    check_columns(roles.X.columns, keep, "features")
+    kept = [*keep, *(column for column in description.control if column in roles.X)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SuspectColumnWarning)
+        return TableCleaner(keep=tuple(kept)).fit(roles.X)
+
+
+def say_roles(
     roles: Roles, description: TableDescription, cleaner: TableCleaner, screen: Screen
 ) -> None:
     """Say what became of a table, and what follows for its people."""
