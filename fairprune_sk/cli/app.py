@@ -10,8 +10,10 @@ from fairprune_sk.cli.learning import demo, fit
 from fairprune_sk.cli.screen import Commands
 from fairprune_sk.cli.using import certify, export, info, predict, report
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="fairprune")
 def app() -> None:
     """Small, accurate and fair networks for tables.

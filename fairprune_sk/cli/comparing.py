@@ -83,15 +83,16 @@ def bench(screen: Screen, data: Path, **options: Any) -> None:
 
 def _in_words(summary: pd.DataFrame) -> pd.DataFrame:
     """Lay out the columns of a summary that people look at first."""
-    tolerances = ["" if np.isnan(t) else f"{t:g}" for t in summary["tolerance"]]
     shown = pd.DataFrame(
         {
-            "by": summary["sensitive"].astype(str),
             "sparsity": [f"{value:g}" for value in summary["sparsity"]],
-            "tolerance": tolerances,
-            **{name: [*map(number, summary[name])] for name in ("accuracy", "gap", "noise_floor")},
-            "points lost": [f"{value:.2f}" for value in summary["points_lost"]],
-            "failed": summary["n_failed"].astype(str),
+            "tolerance": ["–" if np.isnan(t) else f"{t:g}" for t in summary["tolerance"]],
+            **{name: [*map(number, summary[name])] for name in ("accuracy", "gap")},
+            "noise floor": [*map(number, summary["noise_floor"])],
+            "points lost": [*map(number, summary["points_lost"])],
         }
     )
+    for column, heading in (("sensitive", "by"), ("n_failed", "failed")):
+        if summary[column].nunique() > 1:
+            shown[heading] = summary[column].astype(str).to_numpy()
     return shown.set_axis(summary["method"].astype(str))

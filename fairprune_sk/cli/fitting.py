@@ -131,8 +131,7 @@ def say_roles(
         )
     for column in roles.sensitive:
         groups = roles.sensitive[column].value_counts()
-        shown = ", ".join(f"{group} {n:,}" for group, n in groups.items())
-        screen.say(f"Groups by {column!r}: {shown}.")
+        screen.say(f"Groups by {column!r}: {with_counts(groups)}.")
     dates = [name for name, c in cleaner.cleaning_.items() if c.becomes == DATES]
     n_kept = len(cleaner.get_feature_names_out())
     made = f"; dates in days since 1970: {', '.join(dates)}" if dates else ""
@@ -153,6 +152,11 @@ def say_roles(
             f"The network does not read {sensitive}. It can only treat groups alike by ignoring "
             "what they differ in, which may cost accuracy (--keep-sensitive lets it read)."
         )
+
+
+def with_counts(counts: pd.Series) -> str:
+    """Name values with their numbers of rows."""
+    return ", ".join(f"{value} ({n:,})" for value, n in counts.items())
 
 
 def frame_width(roles: Roles, description: TableDescription) -> int:

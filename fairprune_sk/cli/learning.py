@@ -68,7 +68,8 @@ def demo(screen: Screen, data: Path | None, **options: Any) -> None:
         options.update(target=str(y.name), sensitive=("sex",))
         screen.say("A generated table of credit decisions", bold=True)
         screen.show(X.head(3).to_string(max_colwidth=14) + "\n")
-        table, about = _prepared(screen, frame, "generated", options)
+        description = opt.description_of(options)
+        table, about = _prepared(screen, frame, "generated", description, options)
     else:
         table, about = _read(screen, data, options)
     pruner, about = _fitted(FairPruner(), table, about, options, screen)
@@ -78,18 +79,23 @@ def demo(screen: Screen, data: Path | None, **options: Any) -> None:
 
 
 def _read(screen: Screen, data: Path, options: dict[str, Any]) -> tuple[Prepared, dict[str, Any]]:
-    """Read and prepare a table."""
-    frame = read_frame(data, options["na_values"] or ())
+    """Read and prepare a table; the options left are parameters of a pruner."""
+    description = opt.description_of(options)
+    frame = read_frame(data, description.na_values)
     screen.say(f"{data}: {len(frame):,} rows, {frame.shape[1]} columns.", bold=True)
-    table, about = _prepared(screen, frame, stem_of(data), options)
+    table, about = _prepared(screen, frame, stem_of(data), description, options)
     return table, {"data": about_data(data, len(frame)), **about}
 
 
 def _prepared(
-    screen: Screen, frame: pd.DataFrame, name: str, options: dict[str, Any]
+    screen: Screen,
+    frame: pd.DataFrame,
+    name: str,
+    description: TableDescription,
+    options: dict[str, Any],
 ) -> tuple[Prepared, dict[str, Any]]:
-    """Prepare a table; the options left are parameters of a pruner."""
-    description, keep = opt.description_of(options), options.pop("keep")
+    """Split and clean a table."""
+    keep = options.pop("keep")
     split = {"test_size": options.pop("test_size"), "seed": options.pop("seed")}
     table = prepared(frame, description, name, screen, keep=keep, **split)
     return table, {"description": description, "split": split}

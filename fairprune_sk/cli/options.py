@@ -18,6 +18,7 @@ from fairprune_sk.masks.granularity import GRANULARITIES
 
 PATH = click.Path(path_type=Path)
 FRACTION = click.FloatRange(0, 1)
+FRACTION.name = "fraction"
 
 
 class Names(click.ParamType):
@@ -96,7 +97,9 @@ columns = several(
         type=click.Choice(["leave_out", "group"]),
         help="Rows without a sensitive value: left out (the default), or a group.",
     ),
-    click.option("--na", "na_values", type=Names(), help="More words that mean 'missing'."),
+    click.option(
+        "--na", "na_values", type=Names(), metavar="WORDS", help="More words that mean 'missing'."
+    ),
     click.option(
         "--description", type=PATH, help="A JSON or TOML file that says all this of the columns."
     ),

@@ -12,6 +12,7 @@ import torch
 from fairprune_sk.assessment.certificate import certify as certificate_of
 from fairprune_sk.assessment.layout import number
 from fairprune_sk.cli import options as opt
+from fairprune_sk.cli.fitting import with_counts
 from fairprune_sk.cli.folder import ONNX, REPORTS, read_folder, versions
 from fairprune_sk.cli.outcome import outcome_of, report_on, write_reports
 from fairprune_sk.cli.screen import ABOVE, CANNOT_TELL, Screen
@@ -47,8 +48,7 @@ def predict(
         screen.show(predicted.to_csv(index=False), nl=False)
     else:
         opt.write_frame(predicted, out)
-        counts = predicted["prediction"].value_counts()
-        shown = ", ".join(f"{label} {n:,}" for label, n in counts.items())
+        shown = with_counts(predicted["prediction"].value_counts())
         screen.say(f"Wrote {len(predicted):,} predictions to {out}: {shown}.")
 
 
