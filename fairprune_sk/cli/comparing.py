@@ -9,7 +9,6 @@ import click
 import numpy as np
 import pandas as pd
 
-from fairprune_sk.assessment.layout import number, text_of
 from fairprune_sk.cli import options as opt
 from fairprune_sk.cli.fitting import cleaner_of, say_roles
 from fairprune_sk.cli.screen import Screen
@@ -59,7 +58,7 @@ def bench(screen: Screen, data: Path, **options: Any) -> None:
     # Each seed splits all rows; what becomes of a column, no label has a say in.
     cleaner = cleaner_of(roles, description, keep)
     say_roles(roles, description, cleaner, screen)
-    y = (roles.y == roles.pos_label).astype(np.int64)
+    y = (roles.y == roles.pos_label).to_numpy(dtype=np.int64)
     table = Table(name, cleaner.transform(roles.X), y, roles.sensitive)
     with screen.warnings():
         fits = benchmark(
@@ -77,19 +76,24 @@ def bench(screen: Screen, data: Path, **options: Any) -> None:
         )
     summary = summarise(fits)
     screen.show(f"\nMeans over {options['seeds']} splits, on rows that no fit has seen:")
-    screen.show(text_of(_in_words(summary)))
+    screen.show(_in_words(summary).to_string())
     screen.result(results=options["results"], summary=summary)
 
 
 def _in_words(summary: pd.DataFrame) -> pd.DataFrame:
     """Lay out the columns of a summary that people look at first."""
+
+    def written(column: str, form: str = "{:.3f}") -> list[str]:
+        return ["–" if np.isnan(value) else form.format(value) for value in summary[column]]
+
     shown = pd.DataFrame(
         {
-            "sparsity": [f"{value:g}" for value in summary["sparsity"]],
-            "tolerance": ["–" if np.isnan(t) else f"{t:g}" for t in summary["tolerance"]],
-            **{name: [*map(number, summary[name])] for name in ("accuracy", "gap")},
-            "noise floor": [*map(number, summary["noise_floor"])],
-            "points lost": [*map(number, summary["points_lost"])],
+            "sparsity": written("sparsity", "{:g}"),
+            "tolerance": written("tolerance", "{:g}"),
+            "accuracy": written("accuracy"),
+            "gap": written("gap"),
+            "noise floor": written("noise_floor"),
+            "points lost": written("points_lost"),
         }
     )
     for column, heading in (("sensitive", "by"), ("n_failed", "failed")):

@@ -10,7 +10,6 @@ import click
 import torch
 
 from fairprune_sk.assessment.certificate import certify as certificate_of
-from fairprune_sk.assessment.layout import number
 from fairprune_sk.cli import options as opt
 from fairprune_sk.cli.fitting import with_counts
 from fairprune_sk.cli.folder import ONNX, REPORTS, read_folder, versions
@@ -198,7 +197,7 @@ def info(screen: Screen, folder: Path | None) -> None:
         "target": f"{described.target}: {', '.join(map(str, pruner.classes_))}"
         + ("" if pruner.pos_label_ is None else f", positive {pruner.pos_label_}"),
         "groups": f"{', '.join(described.sensitive)}: {', '.join(map(str, pruner.groups_))}",
-        "constraint": f"{pruner.constraint} within {pruner.tolerance}; expected gap {number(gap)}",
+        "constraint": f"{pruner.constraint} within {pruner.tolerance}; expected gap {gap:.3f}",
         "sparsity": f"{pruner.sparsity_:.1%} by {pruner.granularity}",
         "reads": f"{len(read)} of {len(fitted.cleaner.cleaning_)} columns: {', '.join(read)}",
         "left out": ", ".join(fitted.cleaner.dropped_) or "no column",

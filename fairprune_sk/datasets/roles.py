@@ -29,8 +29,9 @@ class Roles:
     ----------
     X : DataFrame of shape (n, n_features)
         The features, with raw values.
-    y : ndarray of shape (n,)
-        Labels: text without white space around, whole numbers, or booleans.
+    y : Series of shape (n,)
+        Labels, by the name of the target: text without white space around, whole numbers, or
+        booleans.
     sensitive : DataFrame of shape (n, n_sensitive)
         The name of each row's group, as text, for each sensitive feature.
     control : DataFrame of shape (n, n_control) or None
@@ -44,7 +45,7 @@ class Roles:
     """
 
     X: pd.DataFrame
-    y: np.ndarray
+    y: pd.Series
     sensitive: pd.DataFrame
     control: pd.DataFrame | None
     pos_label: Any
@@ -64,7 +65,7 @@ class Roles:
         """
         return Roles(
             self.X.iloc[rows].reset_index(drop=True),
-            self.y[rows],
+            self.y.iloc[rows].reset_index(drop=True),
             self.sensitive.iloc[rows].reset_index(drop=True),
             None if self.control is None else self.control.iloc[rows].reset_index(drop=True),
             self.pos_label,
@@ -75,7 +76,7 @@ class Roles:
     @property
     def classes(self) -> list:
         """The labels, sorted."""
-        return sorted(np.unique(self.y).tolist())
+        return sorted(np.unique(self.y.to_numpy()).tolist())
 
 
 def with_roles(frame: pd.DataFrame, description: TableDescription, name: str) -> Roles:
@@ -147,7 +148,7 @@ def with_roles(frame: pd.DataFrame, description: TableDescription, name: str) ->
     codes = {c: names_of(X[c]) for c in description.categories if c in X}
     return Roles(
         X.assign(**codes).reset_index(drop=True),
-        y,
+        pd.Series(y, name=description.target),
         sensitive.reset_index(drop=True),
         pd.DataFrame(control).reset_index(drop=True) if control else None,
         positive,
@@ -189,7 +190,7 @@ def split_rows(
     (14, 6)
     """
     groups = roles.sensitive.agg(" ".join, axis=1).to_numpy(dtype=str)
-    _, classes = np.unique(roles.y, return_inverse=True)
+    _, classes = np.unique(roles.y.to_numpy(), return_inverse=True)
     pairs = pd.Series([f"{c} {g}" for c, g in zip(classes, groups, strict=True)])
     # A pair of class and group with one row cannot be split: it goes with its class's largest.
     alone = pairs.map(pairs.value_counts()) < 2
