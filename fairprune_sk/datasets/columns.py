@@ -132,8 +132,9 @@ def date_formats(column: pd.Series) -> list[str]:
             if guessed is None or not _is_whole_date(guessed):
                 return found
             if guessed not in found and parsed(texts, guessed).notna().all():
-                # A year that comes first is followed by its month.
-                return [guessed] if guessed.startswith("%Y") else [*found, guessed]
+                found.append(guessed)
+                if guessed.startswith("%Y"):  # a year that comes first is followed by its month
+                    return found
     return found
 
 
