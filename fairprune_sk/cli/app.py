@@ -13,7 +13,7 @@ from fairprune_sk.cli.using import certify, export, info, predict, report
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Commands, context_settings=SETTINGS)
+@click.group("fairprune", cls=Commands, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="fairprune")
 def app() -> None:
     """Small, accurate and fair networks for tables.

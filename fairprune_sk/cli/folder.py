@@ -114,7 +114,7 @@ class FittedFolder:
             roles = with_roles(read_frame(new, self.description.na_values), *self._named())
             what = f"all {len(roles.y):,} rows of {new}, taken for people that the fit has not seen"
             return self._ready(roles), what
-        path = Path(known["path"]) if data is None else data
+        path = Path(known["path"]) if data is None else existing(data, "--data")
         if not path.is_file():
             raise FileNotFoundError(
                 f"The table of this fit is no longer at {str(path)!r}: say where it is with "
