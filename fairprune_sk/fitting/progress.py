@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -163,11 +164,43 @@ def bars_of(verbose: int) -> Iterator[Bars]:
     if not verbose:
         yield Bars(None)
         return
+    with _progress() as progress:
+        yield Bars(progress)
+
+
+@contextmanager
+def counting(name: str, total: int, shown: bool) -> Iterator[Callable[[str], None]]:
+    """Show one bar on stderr that counts what is done.
+
+    Parameters
+    ----------
+    name : str
+        Of what is counted.
+    total : int
+    shown : bool
+
+    Yields
+    ------
+    callable
+        To be called with a remark each time that one more is done.
+    """
+    with _progress(disable=not shown) as progress:
+        task = progress.add_task(name, total=total, figures="")
+        done = itertools.count(1)
+
+        def moved(remark: str) -> None:
+            n = next(done)
+            figures = f"{n}/{total}  {remark}".rstrip()
+            progress.update(task, completed=n, figures=figures)
+
+        yield moved
+
+
+def _progress(**options: Any) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[figures]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield Bars(progress)
+    return Progress(*columns, console=Console(stderr=True), **options)
