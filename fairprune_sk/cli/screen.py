@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
 import textwrap
@@ -21,6 +22,10 @@ from fairprune_sk.exceptions import SuspectColumnWarning
 
 WRONG, ABOVE, CANNOT_TELL, STOPPED = 2, 3, 4, 130
 """Exit codes: what was given cannot be used; two verdicts of a certificate; Ctrl-C."""
+
+
+LINE_WIDTH = 100
+"""Of reports, and the most that a line of the command takes."""
 
 
 class Screen:
@@ -52,7 +57,7 @@ class Screen:
     def show(self, text: str, **style: Any) -> None:
         """Show a part of the result, as it is."""
         if not self.as_json:
-            click.secho(text, **style)
+            click.secho(narrowed(text), **style)
 
     def result(self, **values: Any) -> None:
         """Write the result, where it is wanted as JSON."""
@@ -80,11 +85,25 @@ class Screen:
 
 def in_lines(text: str) -> str:
     """Break long lines to the width of the terminal."""
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    width = min(shutil.get_terminal_size((LINE_WIDTH, 24)).columns, LINE_WIDTH)
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False)
         for line in text.split("\n")
     )
+
+
+def narrowed(text: str) -> str:
+    """Break sentences anew where the terminal is narrower than a report; tables stay whole."""
+    if shutil.get_terminal_size((LINE_WIDTH, 24)).columns >= LINE_WIDTH:
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        sentence = not re.search(r"\S {2,}\S", line)
+        if sentence and line.startswith("  ") and lines and len(lines[-1]) > LINE_WIDTH / 2:
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return "\n".join(line if re.search(r"\S {2,}\S", line) else in_lines(line) for line in lines)
 
 
 def plain(value: Any) -> Any:

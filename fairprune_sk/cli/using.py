@@ -14,7 +14,7 @@ from fairprune_sk.cli import options as opt
 from fairprune_sk.cli.fitting import with_counts
 from fairprune_sk.cli.folder import ONNX, REPORTS, read_folder, versions
 from fairprune_sk.cli.outcome import outcome_of, report_on, write_reports
-from fairprune_sk.cli.screen import ABOVE, CANNOT_TELL, Screen
+from fairprune_sk.cli.screen import ABOVE, CANNOT_TELL, Screen, in_lines
 from fairprune_sk.datasets.cleaning import DATES
 from fairprune_sk.datasets.csv_files import check_columns
 from fairprune_sk.datasets.files import read_frame
@@ -206,7 +206,7 @@ def info(screen: Screen, folder: Path | None) -> None:
         "files": ", ".join(sorted(entry.name for entry in fitted.path.iterdir())),
     }
     for name, line in lines.items():
-        screen.show(f"{name:<11} {line}")
+        screen.show(in_lines(f"{name:<11} {line}"))
     for warned in settings["warnings"]:
         screen.say(f"Warning of the fit: {warned}", fg="yellow")
     screen.result(settings=settings, sparsity=pruner.sparsity_, reads=read, expected_gap=gap)
