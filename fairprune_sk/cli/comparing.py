@@ -19,7 +19,7 @@ from fairprune_sk.datasets.tables import Table
 METHODS = "fairpruner,magnitude,prune_then_fair,threshold_optimizer(logistic)"
 
 
-@click.command()
+@click.command(short_help="Compare methods on a table, over several splits.")
 @click.argument("data", type=opt.PATH)
 @opt.columns
 @click.option("--methods", type=opt.Names(), default=METHODS, show_default=True)
@@ -89,14 +89,15 @@ def _in_words(summary: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "sparsity": written("sparsity", "{:g}"),
-            "tolerance": written("tolerance", "{:g}"),
             "accuracy": written("accuracy"),
             "gap": written("gap"),
             "noise floor": written("noise_floor"),
             "points lost": written("points_lost"),
         }
     )
+    if summary["tolerance"].nunique() > 1:
+        shown.insert(1, "tolerance", written("tolerance", "{:g}"))
     for column, heading in (("sensitive", "by"), ("n_failed", "failed")):
         if summary[column].nunique() > 1:
             shown[heading] = summary[column].astype(str).to_numpy()
-    return shown.set_axis(summary["method"].astype(str))
+    return shown.set_axis(summary["method"].tolist())

@@ -41,7 +41,7 @@ def fit(screen: Screen, data: Path, out: Path, force: bool, **options: Any) -> N
     _write(screen, out, force, table, pruner, about)
 
 
-@click.command()
+@click.command(short_help="Fit a generated table, and print the report.")
 @click.option("--data", type=opt.PATH, help="A table; by default a generated one.")
 @opt.columns
 @opt.sparsity

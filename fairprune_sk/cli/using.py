@@ -20,7 +20,7 @@ from fairprune_sk.datasets.csv_files import check_columns
 from fairprune_sk.datasets.files import read_frame
 
 
-@click.command()
+@click.command(short_help="Predict the rows of a table.")
 @click.argument("folder", type=opt.PATH)
 @click.argument("data", type=opt.PATH)
 @click.option("--out", type=opt.PATH, help="A CSV or Parquet file; without it, CSV on stdout.")
@@ -58,7 +58,7 @@ _rows = opt.several(
 )
 
 
-@click.command()
+@click.command(short_help="Report on people that a fit has not seen.")
 @_rows
 @click.option("--html", type=opt.PATH, help="Where to write the page.")
 @click.option("--markdown", "md", type=opt.PATH, help="Where to write Markdown.")
@@ -86,7 +86,7 @@ def report(
     screen.result(rows=what, files=files, **outcome_of(found, fitted.pruner))
 
 
-@click.command()
+@click.command(short_help="Bound the gap among people not seen.")
 @_rows
 @click.option("--tolerance", type=opt.FRACTION, help="By default that of the fit.")
 @click.option(
@@ -138,7 +138,7 @@ def certify(
     return {"above": ABOVE, "cannot tell": CANNOT_TELL}.get(found.verdict, 0)
 
 
-@click.command()
+@click.command(short_help="Write the network of a folder as ONNX.")
 @click.argument("folder", type=opt.PATH)
 @click.option("--out", type=opt.PATH, help="The file; by default model.onnx in FOLDER.")
 @click.option("--data", type=opt.PATH, help="The file of the fit, where it was moved.")
@@ -171,7 +171,7 @@ def export(screen: Screen, folder: Path, out: Path | None, data: Path | None) ->
     )
 
 
-@click.command()
+@click.command(short_help="Say what is installed, or what is in a folder.")
 @click.argument("folder", type=opt.PATH, required=False)
 @opt.shown
 def info(screen: Screen, folder: Path | None) -> None:
