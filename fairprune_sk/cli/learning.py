@@ -12,7 +12,7 @@ from fairprune_sk.cli import options as opt
 from fairprune_sk.cli.fitting import Prepared, prepared
 from fairprune_sk.cli.folder import REPORTS, about_data, check_free, new_folder, write_folder
 from fairprune_sk.cli.outcome import outcome_of, report_on, show_outcome, write_reports
-from fairprune_sk.cli.screen import Screen
+from fairprune_sk.cli.screen import Screen, narrowed
 from fairprune_sk.datasets.description import TableDescription
 from fairprune_sk.datasets.files import read_frame, stem_of
 from fairprune_sk.datasets.synthetic import make_biased_classification
@@ -74,7 +74,9 @@ def demo(screen: Screen, data: Path | None, **options: Any) -> None:
         table, about = _read(screen, data, options)
     pruner, about = _fitted(FairPruner(), table, about, options, screen)
     report = report_on(pruner, table.tested)
-    screen.show(f"\nOn {len(table.tested.y):,} rows that the fit has not seen:\n\n{report}")
+    screen.show(
+        f"\nOn {len(table.tested.y):,} rows that the fit has not seen:\n\n{narrowed(str(report))}"
+    )
     screen.result(**outcome_of(report, pruner), seconds=about["seconds"])
 
 

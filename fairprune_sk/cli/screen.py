@@ -57,7 +57,7 @@ class Screen:
     def show(self, text: str, **style: Any) -> None:
         """Show a part of the result, as it is."""
         if not self.as_json:
-            click.secho(narrowed(text), **style)
+            click.secho(text, **style)
 
     def result(self, **values: Any) -> None:
         """Write the result, where it is wanted as JSON."""

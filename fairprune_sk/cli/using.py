@@ -14,7 +14,7 @@ from fairprune_sk.cli import options as opt
 from fairprune_sk.cli.fitting import with_counts
 from fairprune_sk.cli.folder import ONNX, REPORTS, read_folder, versions
 from fairprune_sk.cli.outcome import outcome_of, report_on, write_reports
-from fairprune_sk.cli.screen import ABOVE, CANNOT_TELL, Screen, in_lines
+from fairprune_sk.cli.screen import ABOVE, CANNOT_TELL, Screen, in_lines, narrowed
 from fairprune_sk.datasets.cleaning import DATES
 from fairprune_sk.datasets.csv_files import check_columns
 from fairprune_sk.datasets.files import read_frame
@@ -80,7 +80,7 @@ def report(
         found = report_on(fitted.pruner, rows)
     places = wanted or {kind: fitted.path / name for kind, name in REPORTS.items()}
     write_reports(found, places)
-    screen.show(str(found))
+    screen.show(narrowed(str(found)))
     screen.say("Wrote " + ", ".join(str(path) for path in places.values()) + ".")
     files = {kind: str(path) for kind, path in places.items()}
     screen.result(rows=what, files=files, **outcome_of(found, fitted.pruner))
@@ -121,7 +121,7 @@ def certify(
             tolerance=tolerance,
             confidence=confidence,
         )
-    screen.show(str(found))
+    screen.show(narrowed(str(found)))
     screen.result(
         rows=what,
         verdict=found.verdict,
