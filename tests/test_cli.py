@@ -276,6 +276,9 @@ def test_a_folder_that_was_changed_is_refused(folder, tmp_path, name):
         (["--target", "sex", "--sensitive", "sex"], "expected a column of its own"),
         (["--target", "approved", "--sensitive", "loan_id"], "'loan_id' with 399 values"),
         (["--target", "approved", "--sensitive", "country"], "'country' with one group"),
+        (["--target", "approved", "--sensitive", "age"], "--bins age="),
+        ([*ROLES, "--bins", "age"], "no numbers with commas between"),
+        ([*ROLES, "--bins", "age=30"], "Got groups for ['age']"),
         ([*ROLES, "--positive", "yes"], "'approved': 0, 1"),
         ([*ROLES, "--keep", "lone_id"], "Did you mean 'loan_id'?"),
         ([*ROLES, "--drop", "incom"], "Did you mean 'income'?"),
@@ -365,11 +368,21 @@ def test_a_demo_of_ones_own_table(loans):
     assert result.exit_code == 0, result.output
     for text in ["Groups by 'origin'", "Fairness report: 120 rows", "Sparsity 90.0%"]:
         assert text in result.stdout
-    flipped = ["--positive", "0", "--keep-sensitive", "--control", "district"]
-    result = run("demo", "--data", loans, *ROLES, *QUICK, *flipped)
+    flipped = [
+        "--bins",
+        "age=30,50",
+        "--positive",
+        "0",
+        "--keep-sensitive",
+        "--control",
+        "district",
+    ]
+    roles = ["--target", "approved", "--sensitive", "age"]
+    result = run("demo", "--data", loans, *roles, *QUICK, *flipped)
+    assert "30 to below 50" in result.stdout
     assert "0 counts as positive" in result.stdout and "positive label 0" in result.stdout
     assert (
-        "within strata of district" in result.stdout and "The network reads 'sex'" in result.stderr
+        "within strata of district" in result.stdout and "The network reads 'age'" in result.stderr
     )
 
 

@@ -48,6 +48,19 @@ class Numbers(click.ParamType):
             self.fail(f"{value!r} are no numbers with commas between, such as 0.8,0.9.")
 
 
+class Bins(Numbers):
+    """A column and the edges between its groups."""
+
+    name = "column=numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Split at the equals sign."""
+        if isinstance(value, tuple):
+            return value
+        column, _, edges = value.partition("=")
+        return column.strip(), super().convert(edges, param, ctx)
+
+
 def several(*decorators: Callable) -> Callable:
     """Put several options on a command, in the order in which its help lists them."""
 
@@ -83,6 +96,12 @@ columns = several(
     click.option("--target", help="The column to predict: two classes or more."),
     click.option(
         "--sensitive", type=Names(), help="Columns between whose groups it should be fair."
+    ),
+    click.option(
+        "--bins",
+        type=Bins(),
+        multiple=True,
+        help="Edges between the groups of a sensitive column of numbers: age=25,60.",
     ),
     click.option("--control", type=Names(), help="Compare groups within each value of these only."),
     click.option("--positive", help="Of two classes the positive one; else the last in order."),
@@ -180,7 +199,9 @@ def description_of(options: dict[str, Any]) -> TableDescription:
     """
     file = options.pop("description")
     keep_sensitive, missing = options.pop("keep_sensitive"), options.pop("missing_sensitive")
+    bins = dict(options.pop("bins"))
     given = {
+        "bins": bins or None,
         "target": options.pop("target"),
         "sensitive": options.pop("sensitive"),
         "control": options.pop("control"),

@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +45,9 @@ class TableDescription:
     missing_sensitive : {"error", "group", "leave_out"}, default="error"
         What becomes of rows without a sensitive value: an error, a group ``"missing"``, or they
         are left out.
+    bins : dict of tuple, default={}
+        For a sensitive column of numbers, the edges between its groups, ascending:
+        ``{"age": (25, 60)}`` makes three.
     control : tuple of str, default=()
         Columns within whose values groups are compared; they stay features.
 
@@ -69,20 +73,29 @@ class TableDescription:
     sensitive_is_feature: bool = True
     missing_sensitive: str = "error"
     control: tuple[str, ...] = ()
+    bins: Mapping[str, tuple] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("sensitive", "drop", "categories", "na_values", "control"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        groups = {column: _as_tuple(kept) for column, kept in self.groups.items()}
-        object.__setattr__(self, "groups", groups)
+        for name in ("groups", "bins"):
+            found = {column: _as_tuple(kept) for column, kept in getattr(self, name).items()}
+            object.__setattr__(self, name, found)
         if not self.sensitive:
             raise ValueError("Got no sensitive column, but expected at least one.")
-        strangers = sorted(set(groups) - set(self.sensitive))
+        strangers = sorted({*self.groups, *self.bins} - {*self.sensitive})
         if strangers:
             raise ValueError(
                 f"Got groups for {strangers}, but expected sensitive columns only: "
                 f"{list(self.sensitive)}."
             )
+        for column, edges in self.bins.items():
+            numbers = [edge for edge in edges if isinstance(edge, Real)]
+            if not edges or numbers != sorted(set(edges)) or column in self.groups:
+                raise ValueError(
+                    f"Got bins={list(edges)} for {column!r}, but expected ascending numbers, and "
+                    "no groups for the same column."
+                )
         if self.target in (*self.sensitive, *self.drop, *self.control):
             raise ValueError(
                 f"Got target={self.target!r}, which is among the sensitive, control or dropped "

@@ -300,22 +300,24 @@ def check_sensitive(column: pd.Series, description: TableDescription) -> None:
     ----------
     column : Series of shape (n,)
     description : TableDescription
-        Whose ``groups`` may make few of many.
+        Whose ``groups`` or ``bins`` may make few of many.
 
     Raises
     ------
     ValueError
         If it has values by the hundred, or as many as a number has.
     """
-    if str(column.name) in description.groups:
+    if str(column.name) in {*description.groups, *description.bins}:
         return
     distinct, numbers = column.nunique(), kind_of(column) == "numbers"
     if distinct <= (20 if numbers else MAX_GROUPS):
         return
     if numbers:
-        middle = column.astype(float).quantile([0.25, 0.5, 0.75]).round(2).unique()
-        remedy = "make a column of bins first, such as pandas.cut(table[{!r}], [{}])".format(
-            column.name, ", ".join(["-inf", *(f"{value:g}" for value in middle), "inf"])
+        edges = column.astype(float).quantile([0.25, 0.5, 0.75]).round(2).unique()
+        shown = ",".join(f"{edge:g}" for edge in edges)
+        remedy = (
+            f"name the edges between its groups, such as bins={{{column.name!r}: ({shown})}} in a "
+            f"description, or --bins {column.name}={shown} of the command"
         )
     else:
         remedy = "join values first, or name those that are groups of their own in a description"

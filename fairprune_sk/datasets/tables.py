@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import fairlearn.datasets
 import numpy as np
 import pandas as pd
 
+from fairprune_sk.datasets.columns import kind_of
 from fairprune_sk.datasets.csv_files import check_columns, existing
 from fairprune_sk.datasets.description import TABLES, TableDescription, as_description, beside
 from fairprune_sk.datasets.files import read_frame, stem_of
@@ -335,9 +337,22 @@ def labels_of(column: pd.Series) -> pd.Series:
     return names_of(column).str.strip().str.removesuffix(".")
 
 
+def _binned(column: pd.Series, edges: tuple) -> pd.Series:
+    """Name the bin of each number."""
+    if kind_of(column) != "numbers":
+        raise ValueError(
+            f"Got bins for the column {column.name!r} with {kind_of(column)}, but expected numbers."
+        )
+    between = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
+    labels = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and over"]
+    bins = [-np.inf, *edges, np.inf]
+    return pd.cut(column.astype(float), bins, right=False, labels=labels).astype(object)
+
+
 def group_names(column: pd.Series, description: TableDescription) -> pd.Series:
     """Name of each row's group in one sensitive feature."""
-    names = names_of(column).str.strip()
+    edges = description.bins.get(str(column.name))
+    names = names_of(column).str.strip() if edges is None else _binned(column, edges)
     lacking = names.isna()
     if lacking.any() and description.missing_sensitive == "error":
         raise ValueError(
