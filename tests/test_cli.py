@@ -139,7 +139,8 @@ def test_a_script_does_the_same(loans, folder):
     report = fairness_report(script, tested.X, tested.y, sensitive_features=tested.sensitive)
     told = done("report", folder)
     assert told["n_test_rows"] == report.n_rows == 120
-    assert [row["pruned"] for row in told["gaps"]] == pytest.approx(report.differences["pruned"])
+    gaps = {row["name"]: row["pruned"] for row in told["gaps"]}
+    assert gaps == pytest.approx(report.differences["pruned"].to_dict())
 
 
 def test_a_fit_that_fails_leaves_nothing(loans, tmp_path, monkeypatch):
@@ -216,6 +217,11 @@ def test_a_certificate_ends_with_its_verdict(loans, folder):
     assert told["upper"] == found.upper and told["gap"] == found.gap
     assert run("certify", folder, "--tolerance", 1).exit_code == 0
     assert run("certify", folder, "--tolerance", found.upper - 1e-3).exit_code == 4
+
+
+def test_quiet_leaves_the_result(folder):
+    shown = run("certify", folder, "--tolerance", 1, "--quiet").stdout
+    assert shown.startswith("WITHIN: the gap in equalized odds")
 
 
 def test_an_export_predicts_the_same(folder, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fairprune_sk.assessment.report import FairnessReport, fairness_report
-from fairprune_sk.cli.screen import Screen
+from fairprune_sk.cli.screen import Screen, in_lines
 from fairprune_sk.datasets.roles import Roles
 from fairprune_sk.pruner import FairPruner
 
@@ -50,9 +50,9 @@ def show_outcome(report: FairnessReport, pruner: FairPruner, screen: Screen) -> 
     """Show the answer and the accuracy, as the report begins."""
     screen.say()
     for alarm in report.alarms:
-        screen.show(alarm, fg="red")
+        screen.show(in_lines(alarm), fg="red")
     for i, line in enumerate(report.answer):
-        screen.say(line, bold=i == 0)
+        screen.show(in_lines(line), bold=i == 0)
     dense, pruned = (report.overall.loc["accuracy", name] for name in ("dense", "pruned"))
     if isinstance(dense, pd.Series):  # of several classes, that of none in particular
         dense, pruned = dense.iloc[0], pruned.iloc[0]

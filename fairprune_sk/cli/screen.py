@@ -118,8 +118,9 @@ def plain(value: Any) -> Any:
     dict, list, str, int, float, bool or None
     """
     if isinstance(value, pd.DataFrame):
-        flat = value.reset_index() if value.index.names != [None] else value
-        return [plain(row) for row in flat.to_dict("records")]
+        if not isinstance(value.index, pd.RangeIndex):
+            value = value.reset_index(names=value.index.names if any(value.index.names) else "name")
+        return [plain(row) for row in value.to_dict("records")]
     if isinstance(value, pd.Series):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, dict):
