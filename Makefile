@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# The demo takes a CSV of yours: make demo DATA=path TARGET=column SENSITIVE=column,
+# The demo takes a table of yours: make demo DATA=path TARGET=column SENSITIVE=column,
 # and POSITIVE=label where the positive label is not the last in order.
 DATA ?=
 TARGET ?=
@@ -14,7 +14,7 @@ POSITIVE ?=
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cli]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
@@ -22,7 +22,7 @@ $(VENV)/.test: $(VENV)/.demo
 	touch $@
 
 demo: $(VENV)/.demo
-	@$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGET),--target "$(TARGET)") $(if $(SENSITIVE),--sensitive "$(SENSITIVE)") $(if $(POSITIVE),--positive "$(POSITIVE)")
+	@$(BIN)/fairprune demo $(if $(DATA),--data "$(DATA)") $(if $(TARGET),--target "$(TARGET)") $(if $(SENSITIVE),--sensitive "$(SENSITIVE)") $(if $(POSITIVE),--positive "$(POSITIVE)")
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

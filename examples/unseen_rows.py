@@ -22,8 +22,8 @@ import joblib
 import numpy as np
 import pandas as pd
 from comparison_page import put
+from rich.progress import track
 from sklearn.model_selection import train_test_split
-from tqdm import tqdm
 
 from fairprune_sk import FairPruner
 from fairprune_sk.assessment import gap_estimate
@@ -141,7 +141,7 @@ def run(folder: Path, seeds: int, hindsight: int, n_jobs: int) -> None:
     fits = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
         joblib.delayed(fit_one)(*job, folder) for job in wanted
     )
-    for row in tqdm(fits, total=len(wanted)):
+    for row in track(fits, total=len(wanted)):
         pd.DataFrame([row]).round(6).to_csv(
             FITS, mode="a", index=False, header=not FITS.is_file(), lineterminator="\n"
         )

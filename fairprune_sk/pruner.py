@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skorch import NeuralNet
+from skorch.callbacks import Callback
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -40,6 +41,7 @@ from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
 from fairprune_sk.fitting.group_validation import check_apart, check_groups, check_parity
 from fairprune_sk.fitting.outcome_warnings import warn_about
+from fairprune_sk.fitting.progress import Bars, bars_of, together
 from fairprune_sk.fitting.pruning import prune
 from fairprune_sk.fitting.resident import table_of
 from fairprune_sk.fitting.task import Given, settings_of, task_of
@@ -165,7 +167,8 @@ class FairPruner(
     random_state : int, RandomState or None, default=None
         Seed of initial weights, dropout and batches.
     verbose : int, default=0
-        1 prints a line for each epoch.
+        1 shows a bar for each phase, with loss, gap, sparsity and the time left; 2 prints a line
+        for each epoch besides.
 
     Attributes
     ----------
@@ -395,7 +398,8 @@ class FairPruner(
         data = {"X": X, "y": y, "metadata": {k: v for k, v in metadata.items() if v is not None}}
         try:
             context.call_on_fit_task_begin(estimator=self, **data)
-            fitted = self._fit(context, data, **metadata).attributes()
+            with bars_of(self.verbose) as bars:
+                fitted = self._fit(context, data, bars, **metadata).attributes()
         except BaseException:
             # What checking has set (n_features_in_, ...) goes as well: all or nothing.
             ours = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
@@ -408,23 +412,23 @@ class FairPruner(
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes=fitted, **data)
         return self
 
-    def _fit(self, context: Any, data: dict[str, Any], **metadata: Any) -> Fitted:
+    def _fit(self, context: Any, data: dict[str, Any], bars: Bars, **metadata: Any) -> Fitted:
         """Check everything, train, prune."""
         last = self._fitted if self.warm_start and hasattr(self, "_fitted") else None
         given = self._given(data["X"], data["y"], last, **metadata)
         settings = settings_of(self.get_params(deep=False))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         if self.tolerance_on == "unseen" and given.has_bound:
-            given = for_unseen(given, self.estimator, settings, seed)
+            given = for_unseen(given, self.estimator, settings, seed, bars)
         with seeded(seed, settings.device):
             task = task_of(given, self.estimator, settings, last)
             table = table_of(task.rows, settings.device)
-            dense = train_dense(task, table, self._progress(context, data, "dense training"))
+            dense = train_dense(task, table, self._progress(context, data, bars, "dense training"))
 
             def as_if_stopped(net: Any) -> dict[str, Any]:
                 return fitted_of(task, dense, net.left(net.candidate())).attributes()
 
-            progress = self._progress(context, data, "pruning", as_if_stopped)
+            progress = self._progress(context, data, bars, "pruning", as_if_stopped)
             run = prune(task, table, dense, progress)
         warn_about(task, dense, run)
         return fitted_of(task, dense, run)
@@ -468,12 +472,13 @@ class FairPruner(
         return Given(X, *labels, weight, group, groups, parity, cell, schema)
 
     def _progress(
-        self, context: Any, data: dict[str, Any], phase: str, fitted: Any = None
-    ) -> EpochTasks | None:
-        """Report of a phase to scikit-learn's callbacks, where there are any."""
-        if not getattr(self, "_skl_callbacks", None):
-            return None
-        return EpochTasks(context, self, phase, data, fitted)
+        self, context: Any, data: dict[str, Any], bars: Bars, phase: str, fitted: Any = None
+    ) -> Callback | None:
+        """Report of a phase: its bar, and scikit-learn's callbacks, where there are any."""
+        tasks = None
+        if getattr(self, "_skl_callbacks", None):
+            tasks = EpochTasks(context, self, phase, data, fitted)
+        return together(tasks, bars.phase(phase))
 
     def get_support(self, indices: bool = False) -> np.ndarray:
         """Columns of the table that the pruned network reads; the others may as well be absent.

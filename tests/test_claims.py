@@ -217,7 +217,7 @@ def test_rows_of_unknown_groups_are_counted(rows):
         ({"callbacks": [("x", "y")]}, "callbacks with "),
         ({"callbacks": [("x", EarlyStopping()), ("x", EarlyStopping())]}, "different names"),
         ({"callbacks": [("train_loss", EarlyStopping())]}, "none of .*'train_loss'"),
-        ({"callbacks": [("print_log", EarlyStopping())], "verbose": 1}, "none of .*'print_log'"),
+        ({"callbacks": [("print_log", EarlyStopping())], "verbose": 2}, "none of .*'print_log'"),
         ({"callbacks": [("EarlyStopping", EarlyStopping()), EarlyStopping()]}, "different names"),
         ({"mask_lr": 1e300}, "mask_lr"),
         ({"lr": 10**400}, "lr"),

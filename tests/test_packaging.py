@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # The extra that a file may count on, by its path in the package or that of its folder.
 EXTRA_OF = {
     "benchmarks": "benchmark",
+    "cli": "cli",
     "datasets/images.py": "images",
     "displays": "plot",
     "export/traced.py": "onnx",
@@ -124,6 +125,19 @@ else:
     + """
 from fairprune_sk.displays import HistoryDisplay
 HistoryDisplay.from_estimator(pruner).figure_.canvas.draw()
+""",
+    "cli": """
+import tempfile
+from click.testing import CliRunner
+from fairprune_sk.cli.app import app
+from fairprune_sk.datasets import make_biased_classification
+path = tempfile.mkdtemp() + "/a.parquet"
+X, y, s = make_biased_classification(200, random_state=0)
+X.assign(y=y, sex=s["sex"]).to_parquet(path)
+fast = "--tolerance-on training --tolerance 1 --max-epochs 2 --quiet"
+arguments = [*f"demo --data {path} --target y --sensitive sex {fast}".split()]
+done = CliRunner().invoke(app, arguments)
+assert done.exit_code == 0, done.output
 """,
     "onnx": FIT + "import tempfile\npruner.to_onnx(tempfile.mkdtemp() + '/a.onnx', X=X)\n",
     "images": """

@@ -21,6 +21,7 @@ from fairprune_sk.fairness.constraints import CellSums
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import Requirement
 from fairprune_sk.fitting import unseen
+from fairprune_sk.fitting.progress import Bars
 from fairprune_sk.fitting.task import settings_of
 from fairprune_sk.solvers import BilevelSolver
 
@@ -87,7 +88,7 @@ def test_optimism_is_what_fits_on_halves_lose_on_the_other_half(rows):
     given = pruner._given(X, y, None, s, None, None)
     seed = check_random_state(0).randint(np.iinfo(np.int32).max)
     settings = settings_of(pruner.get_params(deep=False))
-    found = unseen.for_unseen(given, None, settings, seed).parity
+    found = unseen.for_unseen(given, None, settings, seed, Bars(None)).parity
 
     groups, totals = list(given.parity.groups), np.zeros((2, 2, 4))
     strata = y * 3 + np.array([groups.index(group) for group in s])

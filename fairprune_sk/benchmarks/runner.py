@@ -13,13 +13,13 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from fairprune_sk.benchmarks.jobs import COLUMNS, CONDITIONS, KEYS, Job, fit_one, typed
 from fairprune_sk.benchmarks.methods import METHODS, Method, method_of, settings_of
 from fairprune_sk.benchmarks.store import ResultsFile
 from fairprune_sk.datasets.tables import Table, load_table
 from fairprune_sk.fairness.constraints import CONSTRAINTS
+from fairprune_sk.fitting.progress import counting
 
 MEASURED = tuple(name for name, kind in CONSTRAINTS.items() if not kind.relative_to_dense)
 """Every constraint whose gap a dense classifier has as well."""
@@ -173,7 +173,7 @@ def _run(
         for job in todo
     )
     n_failed = 0
-    with tqdm(total=len(todo), unit="fit", disable=not progress) as bar:
+    with counting("fits", len(todo), progress) as moved:
         for rows in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
             rows = rows.assign(data=rows["table"].map(digests))
             # A fit may bring rows again that are known: of what it was already measured for.
@@ -182,9 +182,7 @@ def _run(
             if file is not None:
                 file.add(rows)
             n_failed += int((rows["error"] != "").any())
-            if n_failed:
-                bar.set_postfix(failed=n_failed)
-            bar.update()
+            moved(f"{n_failed} failed" if n_failed else "")
     return done
 
 

@@ -6,11 +6,13 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fairprune_sk.datasets.csv_files import existing
+from fairprune_sk.datasets.files import stem_of
 
 
 def _as_tuple(values: Any) -> tuple:
@@ -40,8 +42,14 @@ class TableDescription:
         What stands for a missing value, besides an empty cell and pandas' usual words.
     sensitive_is_feature : bool, default=True
         Whether the sensitive columns are features too, with their raw values.
-    missing_sensitive : {"error", "group"}, default="error"
-        What becomes of rows without a sensitive value: an error, or a group ``"missing"``.
+    missing_sensitive : {"error", "group", "leave_out"}, default="error"
+        What becomes of rows without a sensitive value: an error, a group ``"missing"``, or they
+        are left out.
+    bins : dict of tuple, default={}
+        For a sensitive column of numbers, the edges between its groups, ascending:
+        ``{"age": (25, 60)}`` makes three.
+    control : tuple of str, default=()
+        Columns within whose values groups are compared; they stay features.
 
     Raises
     ------
@@ -64,30 +72,45 @@ class TableDescription:
     na_values: tuple = ()
     sensitive_is_feature: bool = True
     missing_sensitive: str = "error"
+    control: tuple[str, ...] = ()
+    bins: Mapping[str, tuple] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("sensitive", "drop", "categories", "na_values"):
+        for name in ("sensitive", "drop", "categories", "na_values", "control"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        groups = {column: _as_tuple(kept) for column, kept in self.groups.items()}
-        object.__setattr__(self, "groups", groups)
+        for name in ("groups", "bins"):
+            found = {column: _as_tuple(kept) for column, kept in getattr(self, name).items()}
+            object.__setattr__(self, name, found)
         if not self.sensitive:
             raise ValueError("Got no sensitive column, but expected at least one.")
-        strangers = sorted(set(groups) - set(self.sensitive))
+        strangers = sorted({*self.groups, *self.bins} - {*self.sensitive})
         if strangers:
             raise ValueError(
                 f"Got groups for {strangers}, but expected sensitive columns only: "
                 f"{list(self.sensitive)}."
             )
-        twice = [c for c in (*self.sensitive, *self.drop) if c == self.target]
-        if twice:
+        for column, edges in self.bins.items():
+            numbers = [edge for edge in edges if isinstance(edge, Real)]
+            if not edges or numbers != sorted(set(edges)) or column in self.groups:
+                raise ValueError(
+                    f"Got bins={list(edges)} for {column!r}, but expected ascending numbers, and "
+                    "no groups for the same column."
+                )
+        if self.target in (*self.sensitive, *self.drop, *self.control):
             raise ValueError(
-                f"Got target={self.target!r}, which is among the sensitive or dropped columns, "
-                "but expected a column of its own."
+                f"Got target={self.target!r}, which is among the sensitive, control or dropped "
+                "columns, but expected a column of its own."
             )
-        if self.missing_sensitive not in ("error", "group"):
+        both = sorted(set(self.sensitive) & set(self.control))
+        if both:
             raise ValueError(
-                f"Got missing_sensitive={self.missing_sensitive!r}, but expected 'error' or "
-                "'group'."
+                f"Got {both} as sensitive and as control columns, but expected different ones: "
+                "within one value of a column it has no groups to compare."
+            )
+        if self.missing_sensitive not in ("error", "group", "leave_out"):
+            raise ValueError(
+                f"Got missing_sensitive={self.missing_sensitive!r}, but expected 'error', 'group' "
+                "or 'leave_out'."
             )
 
     @classmethod
@@ -180,8 +203,8 @@ def as_description(description: Any) -> TableDescription:
 
 
 def beside(path: Path) -> Path:
-    """Find the description of a CSV file in its folder."""
-    stem = path.name.split(".csv")[0]
+    """Find the description of a table's file in its folder."""
+    stem = stem_of(path)
     candidates = [path.with_name(stem + suffix) for suffix in (".json", ".toml")]
     for candidate in candidates:
         if candidate.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,8 +13,10 @@ import fairlearn.datasets
 import numpy as np
 import pandas as pd
 
-from fairprune_sk.datasets.csv_files import check_columns, existing, read_csv
+from fairprune_sk.datasets.columns import kind_of
+from fairprune_sk.datasets.csv_files import check_columns, existing
 from fairprune_sk.datasets.description import TABLES, TableDescription, as_description, beside
+from fairprune_sk.datasets.files import read_frame, stem_of
 from fairprune_sk.datasets.synthetic import make_biased_classification
 from fairprune_sk.fairness.groups import MISSING
 
@@ -71,11 +74,13 @@ def table_from_frame(frame: pd.DataFrame, description: TableDescription, name: s
     >>> table_from_frame(frame, about, "jobs").y
     array([1, 0])
     """
-    _check_columns(frame.columns, description, name)
+    check_described(frame.columns, description, name)
+    if description.missing_sensitive == "leave_out":
+        frame = frame.dropna(subset=list(description.sensitive))
     frame = frame.reset_index(drop=True)
     y = _target(frame[description.target], description.positive)
     sensitive = pd.DataFrame(
-        {column: _group_names(frame[column], description) for column in description.sensitive}
+        {column: group_names(frame[column], description) for column in description.sensitive}
     )
     dropped = [description.target, *description.drop]
     if not description.sensitive_is_feature:
@@ -84,20 +89,20 @@ def table_from_frame(frame: pd.DataFrame, description: TableDescription, name: s
     if X.shape[1] == 0:
         raise ValueError(f"Got the table {name!r} without a feature, but expected at least one.")
     codes = [column for column in description.categories if column in X]
-    X = X.assign(**{column: _names(X[column]) for column in codes})
+    X = X.assign(**{column: names_of(X[column]) for column in codes})
     return Table(name, X, y, sensitive)
 
 
 def read_table(path: Any, description: Any, name: str | None = None) -> Table:
-    """Read a table from a CSV file.
+    """Read a table from a CSV, TSV, Parquet or Feather file.
 
-    The file is read by :func:`read_csv`. A full stop at the end of the target's values, which
+    The file is read by :func:`read_frame`. A full stop at the end of the target's values, which
     UCI's test files have, does not count.
 
     Parameters
     ----------
     path : str or path
-        A CSV file with a header, compressed or not.
+        Of text with a header, compressed or not.
     description : TableDescription, dict of its fields, or path of a JSON or TOML file
     name : str, optional
         Of the table; by default that of the file.
@@ -111,12 +116,12 @@ def read_table(path: Any, description: Any, name: str | None = None) -> Table:
     FileNotFoundError
         If a file is not there.
     ValueError
-        As for :func:`read_csv` and :func:`table_from_frame`.
+        As for :func:`read_frame` and :func:`table_from_frame`.
     """
     path = existing(path, "a table")
     description = as_description(description)
-    name = path.name.split(".csv")[0] if name is None else name
-    return table_from_frame(read_csv(path, description.na_values), description, name)
+    name = stem_of(path) if name is None else name
+    return table_from_frame(read_frame(path, description.na_values), description, name)
 
 
 def load_table(
@@ -130,7 +135,7 @@ def load_table(
         A Table is returned as it is. A name in ``TABLES`` is looked for in ``folder``.
         ``"synthetic"`` is :func:`fairprune_sk.datasets.make_biased_classification`, whose
         sensitive columns are no features. ``"fairlearn:adult"`` and the like (see ``FETCHED``)
-        are downloaded by ``fairlearn.datasets``. All else is the path of a CSV file.
+        are downloaded by ``fairlearn.datasets``. All else is the path of a file.
     folder : str or path, optional
         Where named tables are; by default the current folder.
     description : TableDescription, dict of its fields, or path, optional
@@ -211,7 +216,7 @@ def _described(sensitive: tuple[str, ...], **more: Any) -> TableDescription:
 
 
 def _is(*values: str) -> Callable[[pd.Series], pd.Series]:
-    return lambda target: _names(target).str.strip().isin(values)
+    return lambda target: names_of(target).str.strip().isin(values)
 
 
 FETCHED: Mapping[str, _Fetched] = MappingProxyType(
@@ -278,15 +283,16 @@ def _fetch(name: str, options: Mapping[str, Any]) -> Table:
 # --- checks ---
 
 
-def _check_columns(columns: pd.Index, description: TableDescription, name: str) -> None:
-    needed = [description.target, *description.sensitive, *description.drop]
+def check_described(columns: pd.Index, description: TableDescription, name: str) -> None:
+    """Check that a table has the columns that its description names."""
+    needed = [description.target, *description.sensitive, *description.drop, *description.control]
     check_columns(columns, [*needed, *description.categories], f"the table {name!r}")
     twice = [c for c in dict.fromkeys(needed) if list(columns).count(c) > 1]
     if twice:
         raise ValueError(f"Got the table {name!r} with several columns named {twice}.")
 
 
-def _names(column: pd.Series) -> pd.Series:
+def names_of(column: pd.Series) -> pd.Series:
     """Values as strings, whole numbers without a fraction; missing ones stay missing."""
     if pd.api.types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
@@ -301,7 +307,7 @@ def _target(column: pd.Series, positive: Any) -> np.ndarray:
             f"Got the target {column.name!r} with missing values in {lacking} rows, but every "
             "row needs one: drop these rows first."
         )
-    values = _labels(column)
+    values = labels_of(column)
     found = sorted(values.unique())
     if len(found) != 2:
         more = ", ..." if len(found) > 10 else ""
@@ -317,7 +323,7 @@ def _target(column: pd.Series, positive: Any) -> np.ndarray:
                 "say which it is, positive=..."
             )
         (positive,) = truths
-    (wanted,) = _labels(pd.Series([positive]))
+    (wanted,) = labels_of(pd.Series([positive]))
     if wanted not in found:
         raise ValueError(
             f"Got positive={positive!r}, but expected a value of the target {column.name!r}: "
@@ -326,14 +332,27 @@ def _target(column: pd.Series, positive: Any) -> np.ndarray:
     return (values == wanted).to_numpy(dtype=np.int64)
 
 
-def _labels(column: pd.Series) -> pd.Series:
+def labels_of(column: pd.Series) -> pd.Series:
     """Names of labels, without white space around and a full stop behind them."""
-    return _names(column).str.strip().str.removesuffix(".")
+    return names_of(column).str.strip().str.removesuffix(".")
 
 
-def _group_names(column: pd.Series, description: TableDescription) -> pd.Series:
+def _binned(column: pd.Series, edges: tuple) -> pd.Series:
+    """Name the bin of each number."""
+    if kind_of(column) != "numbers":
+        raise ValueError(
+            f"Got bins for the column {column.name!r} with {kind_of(column)}, but expected numbers."
+        )
+    between = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
+    labels = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and over"]
+    bins = [-np.inf, *edges, np.inf]
+    return pd.cut(column.astype(float), bins, right=False, labels=labels).astype(object)
+
+
+def group_names(column: pd.Series, description: TableDescription) -> pd.Series:
     """Name of each row's group in one sensitive feature."""
-    names = _names(column).str.strip()
+    edges = description.bins.get(str(column.name))
+    names = names_of(column).str.strip() if edges is None else _binned(column, edges)
     lacking = names.isna()
     if lacking.any() and description.missing_sensitive == "error":
         raise ValueError(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from fairprune_sk.datasets.columns import KINDS
 from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.export.archive import (
     VERSION,
@@ -28,7 +29,6 @@ from fairprune_sk.export.archive import (
     read_file,
     write_file,
 )
-from fairprune_sk.fitting.columns import KINDS
 from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.outputs import class_logits, device_of
 from fairprune_sk.fitting.training import BinaryNet, MulticlassNet

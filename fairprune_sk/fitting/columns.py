@@ -2,71 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import cross_val_predict
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
+from fairprune_sk.datasets.columns import (
+    CONSTANT,
+    FEWEST_ROWS,
+    KINDS,
+    date_formats,
+    identifies,
+    is_constant,
+    kind_of,
+)
 from fairprune_sk.exceptions import SuspectColumnWarning, warn_at_caller
 from fairprune_sk.networks.encoding import is_number
 
-# Tables with fewer rows show anything by chance.
-FEWEST_ROWS = 50
-# A text column with more distinct values than this share of its rows names the rows.
-DISTINCT_SHARE = 0.9
 # Rows on which a single column is tried, and the share of them that it must get right.
 TRIED_ROWS, LEAK_ACCURACY = 2000, 0.995
 
 # What a scale could be computed of in 64 bits.
 LARGEST_INPUT = 1e300
-
-KINDS = ("numbers", "booleans", "dates", "durations", "text", "nothing")
-"""What a column may hold that a network can read; else values of one type, or of several."""
-
-_DATE = r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T]\d{1,2}:\d{2}.*)?\s*"
-
-
-def kind_of(column: pd.Series) -> str:
-    """Say what a column holds: one of ``KINDS``, "complex numbers", or values of pandas' type.
-
-    Raises
-    ------
-    ValueError
-        If the column holds a signaling NaN, which nothing may look at.
-    """
-    dtype: Any = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        dtype = dtype.categories.dtype
-    if pd.api.types.is_bool_dtype(dtype) and not pd.api.types.is_object_dtype(dtype):
-        return "booleans"
-    if pd.api.types.is_complex_dtype(dtype):
-        return "complex numbers"
-    if pd.api.types.is_numeric_dtype(dtype):
-        return "numbers"
-    if pd.api.types.is_datetime64_any_dtype(dtype):
-        return "dates"
-    if pd.api.types.is_timedelta64_dtype(dtype):
-        return "durations"
-    try:
-        column.isna()
-    except ArithmeticError as error:
-        raise ValueError(
-            f"Got column {column.name!r} with a signaling NaN, but expected None for 'missing'."
-        ) from error
-    if not pd.api.types.is_object_dtype(column.dtype):  # objects of all rows would take memory
-        column = pd.Series(column.dropna().unique())
-    inferred = pd.api.types.infer_dtype(column.astype(object), skipna=True)
-    known = {
-        "string": "text",
-        "boolean": "booleans",
-        "complex": "complex numbers",
-        "empty": "nothing",
-    }
-    numbers = ("integer", "floating", "mixed-integer-float", "decimal")
-    return "numbers" if inferred in numbers else known.get(inferred, f"{inferred} values")
 
 
 def check_columns(X: pd.DataFrame, *, encoded: bool) -> None:
@@ -195,22 +153,16 @@ def warn_of_columns(X: pd.DataFrame, y: np.ndarray) -> None:
 
 
 def _suspicion(column: pd.Series) -> str:
-    """Say what is wrong with a column, whatever the target."""
-    distinct = column.nunique()
-    if distinct < 2 and not (distinct and column.isna().any()):
-        return "constant, and of no use to a network. Drop it."
-    kind = kind_of(column)
-    if kind == "numbers" and distinct == len(column) and pd.api.types.is_integer_dtype(column):
-        if column.max() - column.min() == len(column) - 1:
-            return "numbers the rows, as an identifier does; a network learns it by heart. Drop it."
-    if kind != "text":
-        return ""
-    few = column.dropna().iloc[:200].astype(str)
-    if few.str.fullmatch(_DATE).all():
-        return "dates as text, each a category of its own. Turn it into dates: pandas.to_datetime."
-    if distinct > DISTINCT_SHARE * len(column):
-        return "names nearly every row, as an identifier does. Drop it, or make groups of it."
-    return ""
+    """Say what is wrong with a column, whatever the target, and what to do."""
+    if is_constant(column):
+        return f"{CONSTANT}. Drop it."
+    if date_formats(column):
+        return (
+            "dates as text, each a category of its own. Turn it into dates: pandas.to_datetime, or "
+            "fairprune_sk.datasets.TableCleaner."
+        )
+    how = identifies(column)
+    return how and f"{how}; a network learns it by heart. Drop it, or make groups of it."
 
 
 def _leak(column: pd.Series, y: np.ndarray) -> str:

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from fairprune_sk.datasets.columns import FEWEST_ROWS
 from fairprune_sk.exceptions import SmallGroupWarning, warn_at_caller
 from fairprune_sk.fairness.constraints import OUTSIDE, cell_codes, class_columns
 from fairprune_sk.fairness.groups import counted, group_codes, group_name, sensitive_frame
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import Requirement
-from fairprune_sk.fitting.columns import FEWEST_ROWS
 from fairprune_sk.fitting.validation import Labels
 from fairprune_sk.networks.batch import weight_seen
 

@@ -52,6 +52,7 @@ class Settings:
         Where dense networks are kept.
     device : torch.device
     verbose : int
+        Of the skorch nets: whether they print a line for each epoch.
     part_of : int or None
         Rows of the table that the rows at hand are a part of, where they are to be learned as
         they would be among all.
@@ -96,6 +97,8 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
         resolved["granularity"] = GRANULARITIES[granularity]
     if isinstance(solver, str):
         resolved["solver"] = SOLVERS[solver]()
+    # The first level of it is a bar, which is none of a net's business.
+    resolved["verbose"] = max(int(resolved["verbose"]) - 1, 0)
     check_callbacks(resolved["callbacks"], bool(resolved["verbose"]))
     resolved["device"] = resolve_device(resolved["device"])
     if resolved["memory"] is not None and resolved["random_state"] is None:

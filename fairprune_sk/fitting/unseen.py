@@ -11,6 +11,7 @@ Introduction to the Bootstrap", 1993, section 17.6), signed and cell by cell.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold
+from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from fairprune_sk.exceptions import DivergedError, warn_at_caller
@@ -26,6 +28,7 @@ from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.group_validation import rows_in
 from fairprune_sk.fitting.outputs import logits
+from fairprune_sk.fitting.progress import Bars
 from fairprune_sk.fitting.pruning import batch_rows, epochs, prune
 from fairprune_sk.fitting.resident import table_of
 from fairprune_sk.fitting.task import MERGED_ROWS, Given, Settings, merged, task_of
@@ -43,7 +46,7 @@ What is measured in a cell of few rows is mostly noise, and would only be carrie
 """
 
 
-def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> Given:
+def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int, bars: Bars) -> Given:
     """Turn the tolerance of the training rows into one for rows that the fit has not seen.
 
     Parameters
@@ -54,6 +57,8 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
         What a frozen one has seen cannot be set aside.
     settings : Settings
     seed : int
+    bars : Bars
+        Of the fit; all that happens here is one.
 
     Returns
     -------
@@ -95,10 +100,11 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
         callbacks=None,
         verbose=0,
     )
-    folds = []
+    folds, phases = [], iter(bars.phases("unseen rows", 2 * N_FOLDS))
     for learned, held in _folds(rows, seed):
+        parts = rows.take(learned), rows.take(held)
         with seeded(seed, settings.device):
-            folds.append(_rates_apart(rows.take(learned), rows.take(held), estimator, settings))
+            folds.append(_rates_apart(*parts, estimator, settings, phases))
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
     assert rows.cell is not None
     n_rows = rows_in(rows.cell.numpy(), given.parity.n_cells, rows.weight)
@@ -157,13 +163,17 @@ def _folds(given: Given, seed: int) -> Any:
 
 
 def _rates_apart(
-    learned: Given, held: Given, estimator: Any, settings: Settings
+    learned: Given,
+    held: Given,
+    estimator: Any,
+    settings: Settings,
+    phases: Iterator[Callback | None],
 ) -> tuple[CellSums, CellSums]:
     """Fit on some rows, and sum hard outcomes by cell over these and over others."""
     task = task_of(learned, estimator, settings)
     table = table_of(task.rows, settings.device)
-    dense = train_dense(task, table)
-    best = prune(task, table, dense).best
+    dense = train_dense(task, table, next(phases))
+    best = prune(task, table, dense, next(phases)).best
     X = held.X if task.encoder is None else task.encoder.transform(held.X)
     parity, others, y = held.parity, table_of(Batch(X), settings.device), torch.from_numpy(held.y)
     assert parity is not None and best.sums is not None

@@ -16,7 +16,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
-from fairprune_sk.fitting.columns import check_columns, kind_of, like_those_of_fit
+from fairprune_sk.datasets.columns import as_pandas, kind_of
+from fairprune_sk.fitting.columns import check_columns, like_those_of_fit
 from fairprune_sk.networks.batch import scaled_weight, streams, weight_seen
 from fairprune_sk.networks.encoding import with_numbers
 
@@ -334,11 +335,3 @@ def check_inputs(estimator: Any, X: Mapping[str, Any], *, reset: bool) -> dict[s
     if fractions:
         raise ValueError(f"Got fractions in {fractions}, but expected whole numbers, as in fit.")
     return {name: inputs[name].astype(dtype) for name, dtype in dtypes.items()}
-
-
-def as_pandas(X: Any) -> Any:
-    """Turn a DataFrame of polars into one of pandas; everything else stays what it is."""
-    if not hasattr(X, "get_columns"):
-        return X
-    # Column by column, since polars' own conversion needs pyarrow.
-    return pd.DataFrame({column.name: column.to_numpy() for column in X.get_columns()})

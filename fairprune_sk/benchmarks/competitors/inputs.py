@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from fairprune_sk.fitting.validation import as_pandas, check_labels
+from fairprune_sk.datasets.columns import as_pandas
+from fairprune_sk.fitting.validation import check_labels
 
 SEEDS = np.iinfo(np.int32).max
 
