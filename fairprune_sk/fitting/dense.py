@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairprune_sk._version import __version__
 from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.fitting.checkpoint import Part
 from fairprune_sk.fitting.memory import Sealed, digest_of
 from fairprune_sk.fitting.outputs import class_logits, device_of, gives_probabilities, logits
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
@@ -56,7 +57,12 @@ class Dense:
         return plain(self.net.module_)
 
 
-def train_dense(task: Task, table: ResidentTable, callback: Callback | None = None) -> Dense:
+def train_dense(
+    task: Task,
+    table: ResidentTable,
+    callback: Callback | None = None,
+    checkpoint: Part | None = None,
+) -> Dense:
     """Train the dense network of a task, or take the one that it brings.
 
     Parameters
@@ -66,6 +72,8 @@ def train_dense(task: Task, table: ResidentTable, callback: Callback | None = No
         Its rows, on the device.
     callback : Callback, optional
         One more, for the time of the training.
+    checkpoint : Part, optional
+        Where the training is kept, to go on from.
 
     Returns
     -------
@@ -83,7 +91,8 @@ def train_dense(task: Task, table: ResidentTable, callback: Callback | None = No
         network = (
             copy.deepcopy(task.network) if isinstance(task.network, nn.Module) else task.network
         )
-        net = fit_dense_once(settings.memory, network, task.rows, table, settings.verbose, callback)
+        options = settings.verbose, callback, checkpoint
+        net = fit_dense_once(settings.memory, network, task.rows, table, *options)
     probabilities = gives_probabilities(net, table)
     dense = Dense(net, probabilities, logits(net.module_, table, probabilities))
     if found := not_finite(dense.logits, dense.module.parameters()):
@@ -113,6 +122,7 @@ def fit_dense(
     table: ResidentTable,
     verbose: int = 0,
     callback: Callback | None = None,
+    checkpoint: Part | None = None,
 ) -> NeuralNet:
     """Train the dense network; a net that is already trained is returned as it is.
 
@@ -127,6 +137,8 @@ def fit_dense(
     verbose : int
     callback : Callback, optional
         One more, for the time of the training.
+    checkpoint : Part, optional
+        Where the training is kept, to go on from.
 
     Returns
     -------
@@ -137,7 +149,14 @@ def fit_dense(
             return network
         labels = labels_for(network, rows.y.numpy())
         weight = None if rows.weight is None else rows.weight.numpy()
-        return train(network, writable(rows.X), labels, sample_weight=weight, callback=callback)
+        return train(
+            network,
+            writable(rows.X),
+            labels,
+            sample_weight=weight,
+            callback=callback,
+            checkpoint=checkpoint,
+        )
     n = len(rows)
     batch_size = int(np.clip(n // 128, 256, 8192))
     steps = -(-n // batch_size)
@@ -167,7 +186,7 @@ def fit_dense(
         device=table.device,
         verbose=verbose,
     )
-    return train(net, table, callback=callback)
+    return train(net, table, callback=callback, checkpoint=checkpoint)
 
 
 def fit_dense_once(

@@ -20,6 +20,7 @@ from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outcome, margins
 from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.fitting.checkpoint import Part
 from fairprune_sk.fitting.dense import Dense, Objective
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Settings, Task
@@ -84,6 +85,24 @@ class Candidate:
         other rows are larger than here: a point of gap weighs as much as a point of accuracy.
         """
         return self.collapsed, max(self.violation, 0.0), self.gap - self.accuracy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers, tensors, and dicts and lists of them."""
+        return copied(vars(self))
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any], device: torch.device) -> Candidate:
+        """Make the candidate that :meth:`state_dict` was taken of, on a device."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: moved(part) for key, part in value.items()}
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        values = {name: moved(value) for name, value in saved.items()}
+        if saved["sums"] is not None:
+            values["sums"] = CellSums(*map(moved, saved["sums"]))
+        return cls(**values)
 
 
 class PruningNet(DeferredLosses):
@@ -228,6 +247,20 @@ class PruningNet(DeferredLosses):
         self.history.record("train_accuracy", math.nan)  # a column of the log from the start
         if self.problem.fairness is not None:
             self.history.record("train_gap", math.nan)
+
+    def kept(self) -> dict[str, Any]:
+        """State of the pruning at the end of an epoch, for a checkpoint."""
+        best = None if self.best_ is None else self.best_.state_dict()
+        return {"state": self.state_.state_dict(), "step": self.step_, "best": best}
+
+    def put_back(self, saved: dict[str, Any]) -> None:
+        """Go on from what :meth:`kept` gave, once training has begun."""
+        self.state_ = self.solver.restore(self.problem, saved["state"], self.state_)
+        self.step_, best = saved["step"], saved["best"]
+        device = torch.device(self.device)
+        self.best_ = None if best is None else Candidate.restored(best, device)
+        self._last_masks = copied(self.state_.masks)
+        self.write()
 
     @torch.no_grad()
     def write(self) -> None:
@@ -398,7 +431,13 @@ class Run:
         return min(self.candidates, key=Candidate.rank)
 
 
-def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | None = None) -> Run:
+def prune(
+    task: Task,
+    table: ResidentTable,
+    dense: Dense,
+    callback: Callback | None = None,
+    checkpoint: Part | None = None,
+) -> Run:
     """Prune the dense network of a task.
 
     Parameters
@@ -409,6 +448,8 @@ def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | N
     dense : Dense
     callback : Callback, optional
         One more, for the time of the training.
+    checkpoint : Part, optional
+        Where the pruning is kept, to go on from.
 
     Returns
     -------
@@ -422,7 +463,8 @@ def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | N
             table = table.knowing(reference=hard_outcome(margins))
     start = dense.module if task.start is None else task.network
     module = copy.deepcopy(start).to(settings.device)
-    net = train(pruning_net(task, table, dense, module, parity), table, callback=callback)
+    begun = pruning_net(task, table, dense, module, parity)
+    net = train(begun, table, callback=callback, checkpoint=checkpoint)
     run = net.left(net.finish())
     # The net and its callbacks hold each other until a garbage collection: without the table.
     net.problem = net.table_ = None

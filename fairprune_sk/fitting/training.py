@@ -18,6 +18,7 @@ from skorch.dataset import Dataset
 from torch import Tensor, nn
 
 from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.fitting.checkpoint import OF_THE_FIT, Generators, Keeper, Part
 from fairprune_sk.fitting.outputs import criterion_of
 from fairprune_sk.networks.batch import log_loss
 from fairprune_sk.networks.calls import main_output, plain
@@ -222,6 +223,7 @@ def train(
     *,
     sample_weight: np.ndarray | None = None,
     callback: Callback | None = None,
+    checkpoint: Part | None = None,
 ) -> NeuralNet:
     """Fit a net from scratch, as ``net.fit`` does, except that Ctrl-C is not swallowed.
 
@@ -238,6 +240,8 @@ def train(
         Weights of the rows in the loss, with a mean of 1.
     callback : Callback, optional
         One more callback, for this training only.
+    checkpoint : Part, optional
+        Where the training is kept from epoch to epoch; what is kept there is gone on with.
 
     Returns
     -------
@@ -248,19 +252,28 @@ def train(
     data, trained = X, net
     if sample_weight is not None:
         data, trained = WeightedDataset(net.get_dataset(X, y), sample_weight), weighing(net)
-    if callback is not None:
-        net.callbacks_.append(("of_the_fit", callback))
+    keeper = None if checkpoint is None else Keeper(checkpoint)
+    first, last = (None, None) if keeper is None else (Generators(keeper), keeper)
+    own = list(net.callbacks_)
+    added = dict(zip(OF_THE_FIT, (first, callback, last), strict=True))
+    for name, more in added.items():
+        if more is not None:
+            net.callbacks_.insert(0 if more is first else len(net.callbacks_), (name, more))
     net.notify("on_train_begin", X=X, y=y)
     with _interrupts() as interrupts:
         try:
-            trained.fit_loop(data, y)
+            if keeper is None:
+                trained.fit_loop(data, y)
+            elif not keeper.finished:
+                trained.fit_loop(data, y, epochs=keeper.epochs_left(net))
         except KeyboardInterrupt as stop:
             if interrupts or not _raised_by_callback(stop):
                 raise
+    if keeper is not None:
+        keeper.end(net)
     net.notify("on_train_end", X=X, y=y)
     plain(net.module_).eval()  # as it will be used: modes that nobody switches are safe in threads
-    if callback is not None:
-        net.callbacks_.pop()
+    net.callbacks_[:] = own
     return net
 
 

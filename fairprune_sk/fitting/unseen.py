@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.exceptions import DivergedError, warn_at_caller
 from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
+from fairprune_sk.fitting.checkpoint import Checkpoint, Part, parts_of
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.group_validation import rows_in
 from fairprune_sk.fitting.outputs import logits
@@ -43,7 +44,13 @@ What is measured in a cell of few rows is mostly noise, and would only be carrie
 """
 
 
-def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> Given:
+def for_unseen(
+    given: Given,
+    estimator: Any,
+    settings: Settings,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+) -> Given:
     """Turn the tolerance of the training rows into one for rows that the fit has not seen.
 
     Parameters
@@ -54,6 +61,8 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
         What a frozen one has seen cannot be set aside.
     settings : Settings
     seed : int
+    checkpoint : Checkpoint, optional
+        Of the fit; one half of the rows is a part of it.
 
     Returns
     -------
@@ -96,9 +105,16 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int) -> G
         verbose=0,
     )
     folds = []
-    for learned, held in _folds(rows, seed):
+    for number, (learned, held) in enumerate(_folds(rows, seed)):
+        part = None if checkpoint is None else checkpoint.part(f"half {number}")
+        if part is not None and part.saved is not None:
+            folds.append(tuple(CellSums(*sums) for sums in part.saved))
+            continue
         with seeded(seed, settings.device):
-            folds.append(_rates_apart(rows.take(learned), rows.take(held), estimator, settings))
+            sums = _rates_apart(rows.take(learned), rows.take(held), estimator, settings, part)
+        folds.append(sums)
+        if part is not None:
+            part.keep([list(of_rows) for of_rows in sums])
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
     assert rows.cell is not None
     n_rows = rows_in(rows.cell.numpy(), given.parity.n_cells, rows.weight)
@@ -157,13 +173,14 @@ def _folds(given: Given, seed: int) -> Any:
 
 
 def _rates_apart(
-    learned: Given, held: Given, estimator: Any, settings: Settings
+    learned: Given, held: Given, estimator: Any, settings: Settings, part: Part | None = None
 ) -> tuple[CellSums, CellSums]:
     """Fit on some rows, and sum hard outcomes by cell over these and over others."""
     task = task_of(learned, estimator, settings)
     table = table_of(task.rows, settings.device)
-    dense = train_dense(task, table)
-    best = prune(task, table, dense).best
+    parts = parts_of(part)
+    dense = train_dense(task, table, checkpoint=parts.dense)
+    best = prune(task, table, dense, checkpoint=parts.pruning).best
     X = held.X if task.encoder is None else task.encoder.transform(held.X)
     parity, others, y = held.parity, table_of(Batch(X), settings.device), torch.from_numpy(held.y)
     assert parity is not None and best.sums is not None
