@@ -23,7 +23,7 @@ from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor, nn
 
-from fairprune_sk.archive import as_json, from_json, is_ours, read_file, write_file
+from fairprune_sk.archive import as_json, from_json, is_ours, naming, read_file, write_file
 from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.networks.calls import plain
 
@@ -123,8 +123,19 @@ class Checkpoint:
         """Write a part of the fit, in the place of what it was before, and of parts within it.
 
         A write that fails leaves the last one: the fit goes on, with a warning.
+
+        Parameters
+        ----------
+        name : str
+        saved : Any
+            Data: numbers, strings, tensors, and dicts and lists of them.
+
+        Raises
+        ------
+        ValueError
+            If it is no data; then nothing has changed.
         """
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self.parts
         self.parts = {n: part for n, part in self.parts.items() if not n.startswith(f"{name}/")}
         self.parts[name] = saved
         try:
@@ -137,6 +148,9 @@ class Checkpoint:
                     UserWarning,
                 )
             self._told = True
+        except ValueError:  # no data
+            self.parts = before
+            raise
         now = time.perf_counter()
         self._next_write = now + WAIT * (now - began)
 
@@ -215,7 +229,10 @@ class Keeper(Callback):
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Put back what was kept, when all else is set up."""
         if self.saved is not None:
-            _put_back(net, self.saved["net"])
+            with naming(
+                self.part.checkpoint.path, "whose state is not that of this fit: delete it"
+            ):
+                _put_back(net, self.saved["net"])
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Keep the state, if it is time."""
@@ -236,9 +253,9 @@ class Keeper(Callback):
             self.saved = {**self.saved, "generators": None}
 
     def _keep(self, net: NeuralNet, finished: bool) -> None:
+        generators = _generators(torch.device(net.device))
         try:
-            kept = _kept(net)
-            as_json(kept, {})
+            self.part.keep({"finished": finished, "generators": generators, "net": _kept(net)})
         except ValueError as error:
             self.unkept = str(error)
             warn_at_caller(
@@ -246,9 +263,6 @@ class Keeper(Callback):
                 "this training begins anew; what came before it is kept.",
                 UserWarning,
             )
-            return
-        generators = _generators(torch.device(net.device))
-        self.part.keep({"finished": finished, "generators": generators, "net": kept})
 
 
 class Generators(Callback):
@@ -277,6 +291,7 @@ def _kept(net: Any) -> dict[str, Any]:
     return {
         "own": own,
         "epochs": [dict(epoch) for epoch in net.history],
+        "pieces": getattr(net, "n_pieces_", 1),
         "callbacks": {name: _counted(name, callback) for name, callback in _callbacks(net)},
     }
 
@@ -287,7 +302,7 @@ def _put_back(net: Any, saved: dict[str, Any]) -> None:
         net.put_back(saved["own"])
     else:
         _put_back_of_skorch(net, saved["own"])
-    net.history_ = History(saved["epochs"])
+    net.history_, net.n_pieces_ = History(saved["epochs"]), saved["pieces"]
     for name, callback in _callbacks(net):
         for attribute, value in saved["callbacks"].get(name, {}).items():
             own: Any = getattr(callback, attribute, None)
@@ -326,7 +341,7 @@ def _callbacks(net: NeuralNet) -> list[tuple[str, Callback]]:
     return [pair for pair in net.callbacks_ if pair[0] not in OF_THE_FIT]
 
 
-OF_THE_FIT = ("generators_of_the_fit", "of_the_fit", "checkpoint_of_the_fit")
+OF_THE_FIT = ("generators_of_the_fit", "watch_of_the_fit", "of_the_fit", "checkpoint_of_the_fit")
 """Names under which :func:`training.train` adds its own callbacks, for the time of a training."""
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,14 @@ from fairprune_sk.fitting.memory import Sealed, digest_of
 from fairprune_sk.fitting.outputs import class_logits, device_of, gives_probabilities, logits
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Task
-from fairprune_sk.fitting.training import BinaryNet, MulticlassNet, not_finite, train, weighing
+from fairprune_sk.fitting.training import (
+    BinaryNet,
+    MulticlassNet,
+    not_finite,
+    since,
+    train,
+    weighing,
+)
 from fairprune_sk.fitting.user_networks import labels_for, n_outputs
 from fairprune_sk.networks.batch import Batch, fingerprint, log_loss, streams, take, writable
 from fairprune_sk.networks.calls import forward, main_output, plain
@@ -96,24 +101,8 @@ def train_dense(
     probabilities = gives_probabilities(net, table)
     dense = Dense(net, probabilities, logits(net.module_, table, probabilities))
     if found := not_finite(dense.logits, dense.module.parameters()):
-        raise DivergedError(f"The dense network ends with {found}{_since(net)}.")
+        raise DivergedError(f"The dense network ends with {found}{since(net)}.")
     return dense
-
-
-def _since(net: NeuralNet) -> str:
-    """Say in which epoch of a net's training it began, and what to change."""
-    for number, epoch in enumerate(net.history, start=1):
-        loss = epoch.get("train_loss")
-        if isinstance(loss, Real) and not math.isfinite(loss):
-            return (
-                f": its training diverged, the loss of epoch {number} of {len(net.history)} is "
-                f"{loss}. Lower its lr ({net.lr:g}), or clip its gradients (skorch's "
-                "GradientNormClipping)"
-            )
-    return (
-        f" after epoch {len(net.history)}, although the losses are finite: look for a division, "
-        "a logarithm or an exponential in its forward, and for outliers in X"
-    )
 
 
 def fit_dense(

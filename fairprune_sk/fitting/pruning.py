@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -34,6 +35,12 @@ CANDIDATES_FROM = 0.75
 """Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
 
 _AT_A_TIME = 2**16  # rows
+
+MOST_LOSS = 100.0
+"""Mean loss of an epoch beyond which the default network has diverged: a guess has below 1.
+
+Networks of a user's own may read columns as large as incomes, and start there.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +192,7 @@ class PruningNet(DeferredLosses):
         """Count the steps ahead: ramp, freeze and learning rate are fractions of them."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
-        self.step_ = 0
+        self.step_ = 0.0  # in batches, of which a step may be a piece
         self.table_: ResidentTable = X
         self.best_: Candidate | None = None
         self.write()  # a solver may begin by going back to earlier weights
@@ -214,7 +221,7 @@ class PruningNet(DeferredLosses):
         if not self.solver.settled(self.progress):
             # The masks of the end of the step, so that even a single step reaches the sparsity.
             self.state_ = self.solver.move(
-                self.problem, self.state_, (self.step_ + 1) / self.n_steps_
+                self.problem, self.state_, (self.step_ + self.share_) / self.n_steps_
             )
         self.state_, step = self.solver.gradients(self.problem, self.state_, rows, self.progress)
         self.notify(
@@ -224,8 +231,12 @@ class PruningNet(DeferredLosses):
             training=True,
         )
         self.solver.step(self.state_)
-        self.step_ += 1
+        self.step_ += self.share_
         return step
+
+    def trained_weights(self) -> Iterable[Tensor]:
+        """Weights of the solver's state."""
+        return self.state_.weights.values()
 
     def on_epoch_end(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
@@ -338,7 +349,7 @@ class PruningNet(DeferredLosses):
 
     def left(self, candidate: Candidate) -> Run:
         """Return what the run leaves, if it leaves this network."""
-        return Run((candidate,), self.history, self.step_)
+        return Run((candidate,), self.history, round(self.step_))
 
     def finish(self) -> Candidate:
         """Return the best network; one that stopped before the freeze is cut to size first."""
@@ -514,7 +525,7 @@ def pruning_net(
         initial=task.network.state_dict() if trained_here else None,
         start=task.start,
     )
-    return PruningNet(
+    net = PruningNet(
         module,
         problem,
         settings.solver,
@@ -526,6 +537,9 @@ def pruning_net(
         device=settings.device,
         verbose=settings.verbose,
     )
+    if task.encoder is not None:
+        net.most_loss = MOST_LOSS
+    return net
 
 
 def batch_rows(settings: Settings, n: int) -> int:
