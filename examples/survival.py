@@ -1,0 +1,192 @@
+"""Kill fits and benchmarks with SIGKILL at random moments, and see whether they go on as they must.
+
+Each process is forked, does its work with a checkpoint (a benchmark with a file of results), and is
+killed at a moment drawn from the time that an undisturbed one takes. Another one then does the
+same, without a kill, and what it ends with is compared to what an undisturbed one gave, bit by
+bit; times are left out. The exit status is 1 if anything differs::
+
+    python examples/survival.py               # 30 kills of a fit, 30 of a benchmark
+    python examples/survival.py --kills 5 --only fit
+
+Needs ``fork``, so not Windows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fairprune_sk import FairPruner, benchmark
+from fairprune_sk.archive import from_json, read_file
+from fairprune_sk.datasets import Table, make_biased_classification
+
+
+def digest_of_fit(folder: Path, keep: bool = True) -> str:
+    """Fit on 2,000 rows, and give a digest of networks, masks, multipliers, gaps and epochs."""
+    X, y, s = make_biased_classification(2000, random_state=0)
+    path = folder / "fit.checkpoint" if keep else None
+    pruner = FairPruner(max_epochs=40, batch_size=500, random_state=0, checkpoint=path)
+    pruner.fit(X, y, sensitive_features=s["sex"])
+    digest = hashlib.sha256()
+    networks = pruner.network_, pruner.dense_estimator_.module_
+    tensors = [tensor for network in networks for tensor in network.state_dict().values()]
+    for tensor in [*tensors, *pruner.masks_.values()]:
+        digest.update(tensor.numpy().tobytes())
+    for history in (pruner.dense_estimator_.history, pruner.history_):
+        epochs = [
+            {k: v for k, v in epoch.items() if k not in ("dur", "batches")} for epoch in history
+        ]
+        digest.update(repr(epochs).encode())
+    rest = pruner.multipliers_, pruner.unseen_gap_interval_, pruner.violation_, pruner.n_iter_
+    digest.update(repr(rest).encode() + pruner.predict_proba(X).tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_benchmark(folder: Path, keep: bool = True) -> str:
+    """Fit 12 small networks, and give a digest of the table of results."""
+    X, y, s = make_biased_classification(400, random_state=0)
+    fits = benchmark(
+        {"ours": FairPruner(tolerance_on="training", max_epochs=10), "magnitude": "magnitude"},
+        [Table("made", X, y, s[["sex"]])],
+        sparsities=[0.5, 0.9],
+        seeds=3,
+        results=folder / "fits.sqlite" if keep else None,
+        progress=False,
+    )
+    return hashlib.sha256(
+        fits.drop(columns="seconds").to_json(double_precision=15).encode()
+    ).hexdigest()
+
+
+def told_of_fit(folder: Path) -> str:
+    """Say how far a killed fit had come, as its checkpoint has it."""
+    path = folder / "fit.checkpoint"
+    if not path.exists():
+        return "before the first write"
+    parts = from_json(*read_file(path))["parts"]
+    epochs = {
+        name: len(part["net"]["epochs"]) for name, part in parts.items() if "half" not in name
+    }
+    halves = sorted(name for name in parts if name.startswith("half"))
+    return ", ".join([*halves, *(f"{name} epoch {n}" for name, n in epochs.items())]) or "begun"
+
+
+def told_of_benchmark(folder: Path) -> str:
+    """Say how many fits a killed benchmark had added."""
+    import sqlite3
+    from contextlib import closing
+
+    if not (folder / "fits.sqlite").exists():
+        return "0 rows"
+    with closing(sqlite3.connect(folder / "fits.sqlite")) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE name='fits'").fetchall()
+        rows = connection.execute("SELECT count(*) FROM fits").fetchone()[0] if tables else 0
+    return f"{rows} rows"
+
+
+WORK: dict[str, tuple[Callable[..., str], Callable[[Path], str]]] = {
+    "fit": (digest_of_fit, told_of_fit),
+    "benchmark": (digest_of_benchmark, told_of_benchmark),
+}
+
+
+def run(work: Callable[..., str], folder: Path, kill_after: float | None = None, keep: bool = True):
+    """Do the work in a process of its own.
+
+    Returns
+    -------
+    digest : str or None
+        None for a process that was killed.
+    seconds : float
+    """
+    answer = folder / "answer"
+    answer.unlink(missing_ok=True)
+    began = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            warnings.simplefilter("ignore")
+            digest = work(folder, keep)
+            answer.with_suffix(".new").write_text(digest)
+            os.replace(answer.with_suffix(".new"), answer)
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        while time.perf_counter() < began + kill_after and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(0.001)
+        try:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # it has ended before its time
+    else:
+        os.waitpid(child, 0)
+    seconds = time.perf_counter() - began
+    return (answer.read_text() if answer.exists() else None), seconds
+
+
+def main() -> int:
+    """Kill, go on, compare; print a line for each kill."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--only", choices=WORK)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rng, wrong = np.random.default_rng(options.seed), 0
+    for name, (work, told) in WORK.items():
+        if options.only not in (None, name):
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            expected, seconds = run(work, Path(scratch), keep=False)
+            kept, with_file = run(work, Path(scratch))
+        wrong += kept != expected
+        print(f"{name}: undisturbed {seconds:.1f} s, with its file {with_file:.1f} s")
+        rows = []
+        for number in range(options.kills):
+            with tempfile.TemporaryDirectory() as scratch:
+                folder, moment = Path(scratch), rng.uniform(0, with_file)
+                answer, spent = run(work, folder, kill_after=moment)
+                files = [p for p in folder.iterdir() if p.name.startswith(("fit.", "fits."))]
+                newest = max((p.stat().st_mtime for p in files), default=None)
+                unkept = spent if newest is None else min(spent, time.time() - newest)
+                stood = told(folder) if answer is None else "had ended"
+                digest, rest = run(work, folder)
+                same = digest == expected
+                wrong += not same
+            rows.append({"unkept": unkept if answer is None else 0.0, "total": spent + rest})
+            print(
+                f"{number:3d} killed after {spent:5.2f} s ({stood}), {unkept:.2f} s after the last "
+                f"write; the rest took {rest:5.2f} s: {'identical' if same else 'DIFFERENT'}",
+                flush=True,
+            )
+        frame = pd.DataFrame(rows)
+        lost, both = frame["unkept"], frame["total"].median() / with_file
+        print(
+            f"{name}: {options.kills} kills; since the last write {lost.median():.2f} s in the "
+            f"median, {lost.max():.2f} s at most; both parts took {both:.2f} of an undisturbed one"
+        )
+    print("all identical" if not wrong else f"{wrong} DIFFERENT")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
