@@ -17,11 +17,14 @@ import argparse
 import hashlib
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +88,6 @@ def told_of_fit(folder: Path) -> str:
 
 def told_of_benchmark(folder: Path) -> str:
     """Say how many fits a killed benchmark had added."""
-    import sqlite3
-    from contextlib import closing
-
     if not (folder / "fits.sqlite").exists():
         return "0 rows"
     with closing(sqlite3.connect(folder / "fits.sqlite")) as connection:
@@ -124,8 +124,6 @@ def run(work: Callable[..., str], folder: Path, kill_after: float | None = None,
             os.replace(answer.with_suffix(".new"), answer)
             code = 0
         except BaseException:
-            import traceback
-
             traceback.print_exc()
         finally:
             os._exit(code)
