@@ -27,6 +27,7 @@ from torch.export import ExportedProgram
 
 from fairprune_sk.archive import naming
 from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.assessment.drift import MARGIN, drift_report
 from fairprune_sk.export.onnx_graph import onnx_inputs
 from fairprune_sk.export.persistence import example_row, read_fitted, write_fitted
 from fairprune_sk.export.traced import to_onnx, to_torch_export
@@ -39,7 +40,7 @@ from fairprune_sk.fitting.columns import warn_of_columns
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
 from fairprune_sk.fitting.group_validation import check_apart, check_groups, check_parity
-from fairprune_sk.fitting.identity import identity_of
+from fairprune_sk.fitting.identity import hint_on, identity_of
 from fairprune_sk.fitting.outcome_warnings import warn_about
 from fairprune_sk.fitting.pruning import prune
 from fairprune_sk.fitting.resident import table_of
@@ -427,7 +428,8 @@ class FairPruner(
         if self.checkpoint is not None:
             asked = None if self.random_state is None else seed
             identity = identity_of(self.get_params(deep=False), given, settings, asked, last)
-            checkpoint = Checkpoint(self.checkpoint, identity, seed)
+            hint = hint_on(self.estimator)
+            checkpoint = Checkpoint(self.checkpoint, identity, seed, hint)
             seed = checkpoint.seed
         if self.tolerance_on == "unseen" and given.has_bound:
             given = for_unseen(given, self.estimator, settings, seed, checkpoint)
@@ -637,6 +639,47 @@ class FairPruner(
         """
         X = self._checked_if_any(X)
         return cost_report(self._fitted, X, **options)
+
+    def drift_report(self, X: Any, *, margin: float = MARGIN) -> pd.DataFrame:
+        """Say which columns have left what ``fit`` has seen of them; for the default network.
+
+        Needs neither labels nor groups. ``predict`` does not look: it takes a category that is new
+        as unknown, and a number beyond the range of the fit as its end.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n, n_features)
+        margin : float, default=0.1
+            A number counts where it is further outside the range of the fit than this part of the
+            range's width.
+
+        Returns
+        -------
+        DataFrame of shape (n_departed_columns, 5)
+            One row for each column that has left, the largest share first: the shares of rows that
+            are ``unseen`` (categories), ``out_of_range`` and ``missing`` (where the fit had a value
+            in every row), how far out the ``farthest`` number is, in widths of the range, and
+            whether the pruned network can ``read`` the column. Empty where all is as it was: a
+            column can still have moved within what the fit has seen.
+
+        Raises
+        ------
+        ValueError
+            If the network is one of your own, or the margin is negative.
+
+        Examples
+        --------
+        >>> from fairprune_sk import FairPruner
+        >>> from fairprune_sk.datasets import make_biased_classification
+        >>> X, y, _ = make_biased_classification(200, random_state=0)
+        >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
+        >>> len(pruner.drift_report(X))
+        0
+        >>> pruner.drift_report(X.assign(age=X["age"] + 1000))["out_of_range"].to_dict()
+        {'age': 1.0}
+        """
+        X = self._checked(X)
+        return drift_report(self._fitted, X, margin=margin)
 
     def to_onnx(self, path: Any, *, X: Any = None) -> None:
         """Export the pruned network to ONNX, with the encoding of its table.

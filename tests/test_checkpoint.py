@@ -291,6 +291,16 @@ def test_another_fit_says_so_and_starts_afresh(what, rows, tmp_path, monkeypatch
     assert bits(resumed, rows[0]) == bits(alone, rows[0])
 
 
+def test_an_instance_with_other_weights_is_another_network(rows, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(checkpoint, "WAIT", 50.0)
+    monkeypatch.setattr(checkpoint, "warn_at_caller", lambda text, kind: said.append(text))
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        fit(rows, estimator=Small(), checkpoint=tmp_path / "a")
+    assert len(said) == 1 and "pass its class, or call torch.manual_seed" in said[0]
+
+
 def test_frames_are_known_by_their_values(rows):
     from fairprune_sk.fitting.identity import _digest_of_rows
 

@@ -45,6 +45,8 @@ class Checkpoint:
         Digest of all that decides what comes out of the fit.
     seed : int
         Of a new fit; a fit that goes on has the one that it began with.
+    hint : str
+        Why it may be another fit than the user thinks.
 
     Raises
     ------
@@ -57,12 +59,12 @@ class Checkpoint:
         If the file is of another fit, or was damaged: the fit starts afresh.
     """
 
-    def __init__(self, path: str | os.PathLike[str], identity: str, seed: int):
+    def __init__(self, path: str | os.PathLike[str], identity: str, seed: int, hint: str = ""):
         self.path, self.identity, self.seed = Path(path), identity, seed
         self.parts: dict[str, Any] = {}
         self._next_write = 0.0
         self._told = False
-        found = self._read()
+        found = self._read(hint)
         if found is None:
             try:
                 self._write()
@@ -73,7 +75,7 @@ class Checkpoint:
         else:
             self.seed, self.parts = found["seed"], found["parts"]
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self, hint: str) -> dict[str, Any] | None:
         """Read what is known of this very fit; None if nothing is."""
         path = self.path
         try:
@@ -103,7 +105,7 @@ class Checkpoint:
             why = f"cannot be read ({error})"
         warn_at_caller(
             f"Got checkpoint={str(path)!r}, which {why}: this fit starts afresh, and takes its "
-            "place.",
+            f"place.{hint}",
             UserWarning,
         )
         return None

@@ -88,6 +88,26 @@ def identity_of(
     return digest.hexdigest()
 
 
+def hint_on(estimator: Any) -> str:
+    """Say what makes a network another one without the user's will; empty where nothing does.
+
+    Parameters
+    ----------
+    estimator : None, nn.Module class or instance, skorch net, or FrozenEstimator
+
+    Returns
+    -------
+    str
+    """
+    module = estimator.module if isinstance(estimator, NeuralNet) else estimator
+    if not isinstance(module, nn.Module):
+        return ""
+    return (
+        " The network is an instance, whose first weights are others in every process: pass its "
+        "class, or call torch.manual_seed before it is made."
+    )
+
+
 def _digest_of_rows(X: Any) -> str:
     """Digest of the values of a table, whatever its layout in memory."""
     if not isinstance(X, pd.DataFrame):
