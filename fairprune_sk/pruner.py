@@ -166,11 +166,11 @@ class FairPruner(
         notebook: put it in a module.
     checkpoint : str, path or None, default=None
         A file, of this fit alone, that says where it stands. Killed at any moment, the same call
-        goes on from the last epoch (or, where epochs are short, from the last tenth of the
-        writes' time), and ends with what an undisturbed fit would have given, to the last bit. A
-        fit of other data or settings warns, and starts afresh. The file stays when the fit has
-        ended: the same call then gives the same result at once, until the file is deleted. It
-        holds no code, and needs the space of about ten networks. See ``docs/survival.md``.
+        goes on from the last epoch that was written (writing takes at most a tenth of the time),
+        and ends with what an undisturbed fit would have given, to the last bit. A fit of other
+        data or settings warns, and starts afresh. The file stays when the fit has ended: the same
+        call then gives the same result at once, until the file is deleted. It holds no code.
+        ``docs/survival.md`` says what is in it, and what becomes of callbacks.
     device : str, default="auto"
         Torch device of the pruning phase, and of the dense phase unless a skorch net with its
         own is given. "auto" is "cuda" where there is one, otherwise "cpu".

@@ -198,7 +198,8 @@ def test_a_batch_before_and_a_warm_start_go_on(rows, monkeypatch, tmp_path):
     settings = {"solver": solver, "estimator": net(), "checkpoint": tmp_path / "a.checkpoint"}
     whole = fit(rows, **settings | {"checkpoint": None})
     n_dense = len(whole.dense_estimator_.history) + 1
-    killed(monkeypatch, n_dense + 2, rows, **settings)
+    assert killed(monkeypatch, n_dense - 1, rows, **settings) == "dense"  # after its last epoch
+    assert killed(monkeypatch, 3, rows, **settings) == "pruning"
     first = fit(rows, **settings)
     assert bits(first, rows[0]) == bits(whole, rows[0])
     sequels = []

@@ -242,15 +242,14 @@ class Keeper(Callback):
             self._keep(net, finished=False)
 
     def end(self, net: NeuralNet) -> None:
-        """Keep the state after the last epoch; or put the random generators where they were."""
-        if self.finished:
-            self.set_generators(net)
-        elif not self.unkept:
+        """Keep the state after the last epoch."""
+        self.set_generators(net)  # where no epoch was left
+        if not self.finished and not self.unkept:
             self._keep(net, finished=True)
 
     def set_generators(self, net: NeuralNet) -> None:
-        """Put the random generators where they were at the end of the epoch that was kept."""
-        if self.saved is not None:
+        """Put the random generators where they were when the state was kept, the first time."""
+        if self.saved is not None and self.saved["generators"] is not None:
             _set_generators(self.saved["generators"], torch.device(net.device))
             self.saved = {**self.saved, "generators": None}
 
@@ -278,13 +277,11 @@ class Generators(Callback):
     """
 
     def __init__(self, keeper: Keeper):
-        self.keeper: Keeper | None = keeper
+        self.keeper = keeper
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Do so in the first epoch."""
-        if self.keeper is not None:
-            self.keeper.set_generators(net)
-        self.keeper = None
+        self.keeper.set_generators(net)
 
 
 def _kept(net: Any) -> dict[str, Any]:

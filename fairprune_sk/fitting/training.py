@@ -121,6 +121,8 @@ class DeferredLosses(NeuralNet):
             piece, self.share_ = waiting[0]
             step = self._step_if_it_fits(step_fn, piece, **fit_params)
             if step is not None:
+                if piece is batch:
+                    return step
                 steps.append({**step, "loss": step["loss"].detach() * self.share_})
                 waiting = waiting[1:]
                 continue
@@ -132,8 +134,6 @@ class DeferredLosses(NeuralNet):
             )
             self.n_pieces_ *= 2
             waiting = _cut(waiting, 2)
-        if len(steps) == 1:
-            return steps[0]
         loss = torch.stack([step["loss"] for step in steps]).sum()
         return {"loss": loss, "y_pred": torch.cat([main_output(s["y_pred"]) for s in steps])}
 

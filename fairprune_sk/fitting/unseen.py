@@ -108,13 +108,13 @@ def for_unseen(
     for number, (learned, held) in enumerate(_folds(rows, seed)):
         part = None if checkpoint is None else checkpoint.part(f"half {number}")
         if part is not None and part.saved is not None:
-            folds.append(tuple(CellSums(*sums) for sums in part.saved))
+            folds.append(tuple(_sums_on(settings.device, *saved) for saved in part.saved))
             continue
         with seeded(seed, settings.device):
             sums = _rates_apart(rows.take(learned), rows.take(held), estimator, settings, part)
         folds.append(sums)
         if part is not None:
-            part.keep([list(of_rows) for of_rows in sums])
+            part.keep([[*of_rows, of_rows.outcome.device.type] for of_rows in sums])
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
     assert rows.cell is not None
     n_rows = rows_in(rows.cell.numpy(), given.parity.n_cells, rows.weight)
@@ -159,6 +159,12 @@ def shrunken_optimism(seen: CellSums, unseen: CellSums, n_rows: Tensor, n_groups
     left = SPREAD**2 / (SPREAD**2 + noise)
     drawn = mean + left.view(by_group) * (measured.view(by_group) - mean)
     return torch.where(known, drawn.flatten(), 0.0)
+
+
+def _sums_on(device: torch.device, outcome: Tensor, weight: Tensor, kind: str) -> CellSums:
+    """Put sums from a checkpoint on the kind of device that they were on."""
+    where = device if kind == device.type else torch.device(kind)
+    return CellSums(outcome.to(where), weight.to(where))
 
 
 def _folds(given: Given, seed: int) -> Any:
