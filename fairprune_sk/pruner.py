@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import Any
 
@@ -25,10 +26,11 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.export import ExportedProgram
 
+from fairprune_sk.archive import naming
 from fairprune_sk.assessment.cost import CostReport, cost_report
+from fairprune_sk.assessment.drift import MARGIN, drift_report
 from fairprune_sk.assessment.summary import fit_blocks
 from fairprune_sk.documents.markup import fragment
-from fairprune_sk.export.archive import naming
 from fairprune_sk.export.onnx_graph import onnx_inputs
 from fairprune_sk.export.persistence import example_row, read_fitted, write_fitted
 from fairprune_sk.export.traced import to_onnx, to_torch_export
@@ -36,10 +38,12 @@ from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.fairness.groups import check_order
 from fairprune_sk.fairness.requirement import requirement_of
 from fairprune_sk.fitting.callbacks import EpochTasks
+from fairprune_sk.fitting.checkpoint import Checkpoint, parts_of
 from fairprune_sk.fitting.columns import warn_of_columns
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
 from fairprune_sk.fitting.group_validation import check_apart, check_groups, check_parity
+from fairprune_sk.fitting.identity import hint_on, identity_of
 from fairprune_sk.fitting.outcome_warnings import warn_about
 from fairprune_sk.fitting.progress import Bars, bars_of, together
 from fairprune_sk.fitting.pruning import prune
@@ -54,6 +58,9 @@ from fairprune_sk.solvers import SOLVERS, Solver
 
 # Networks are trained in 32 bits.
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
+# More cannot be meant: they would take years.
+MOST_EPOCHS = int(np.iinfo(np.int32).max)
 
 
 class FairPruner(
@@ -161,6 +168,13 @@ class FairPruner(
         damaged is not read: the network is trained anew. Networks of skorch are not kept: freeze
         those. Nor are, in a search over several processes, networks whose class is defined in a
         notebook: put it in a module.
+    checkpoint : str, path or None, default=None
+        A file, of this fit alone, that says where it stands. Killed at any moment, the same call
+        goes on from the last epoch that was written (writing takes at most a tenth of the time),
+        and ends with what an undisturbed fit would have given, to the last bit. A fit of other
+        data or settings warns, and starts afresh. The file stays when the fit has ended: the same
+        call then gives the same result at once, until the file is deleted. It holds no code.
+        ``docs/survival.md`` says what is in it, and what becomes of callbacks.
     device : str, default="auto"
         Torch device of the pruning phase, and of the dense phase unless a skorch net with its
         own is given. "auto" is "cuda" where there is one, otherwise "cpu".
@@ -261,13 +275,14 @@ class FairPruner(
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "granularity": [StrOptions(set(GRANULARITIES)), Granularity],
         "solver": [StrOptions(set(SOLVERS)), Solver],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_epochs": [Interval(Integral, 1, MOST_EPOCHS, closed="both"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, LARGEST_FLOAT, closed="right")],
         "mask_lr": [Interval(Real, 0, LARGEST_FLOAT, closed="both")],
         "callbacks": [list, None],
         "warm_start": ["boolean"],
         "memory": [str, HasMethods(["cache"]), None],
+        "checkpoint": [str, os.PathLike, None],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -303,6 +318,7 @@ class FairPruner(
         callbacks: list | None = None,
         warm_start: bool = False,
         memory: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: int = 0,
@@ -327,6 +343,7 @@ class FairPruner(
         self.callbacks = callbacks
         self.warm_start = warm_start
         self.memory = memory
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -418,18 +435,27 @@ class FairPruner(
         given = self._given(data["X"], data["y"], last, **metadata)
         settings = settings_of(self.get_params(deep=False))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        checkpoint = None
+        if self.checkpoint is not None:
+            asked = None if self.random_state is None else seed
+            identity = identity_of(self.get_params(deep=False), given, settings, asked, last)
+            hint = hint_on(self.estimator)
+            checkpoint = Checkpoint(self.checkpoint, identity, seed, hint)
+            seed = checkpoint.seed
         if self.tolerance_on == "unseen" and given.has_bound:
-            given = for_unseen(given, self.estimator, settings, seed, bars)
+            given = for_unseen(given, self.estimator, settings, seed, bars, checkpoint)
         with seeded(seed, settings.device):
             task = task_of(given, self.estimator, settings, last)
             table = table_of(task.rows, settings.device)
-            dense = train_dense(task, table, self._progress(context, data, bars, "dense training"))
+            parts = parts_of(checkpoint)
+            progress = self._progress(context, data, bars, "dense training")
+            dense = train_dense(task, table, progress, parts.dense)
 
             def as_if_stopped(net: Any) -> dict[str, Any]:
                 return fitted_of(task, dense, net.left(net.candidate())).attributes()
 
             progress = self._progress(context, data, bars, "pruning", as_if_stopped)
-            run = prune(task, table, dense, progress)
+            run = prune(task, table, dense, progress, parts.pruning)
         warn_about(task, dense, run)
         return fitted_of(task, dense, run)
 
@@ -625,6 +651,47 @@ class FairPruner(
         """
         X = self._checked_if_any(X)
         return cost_report(self._fitted, X, **options)
+
+    def drift_report(self, X: Any, *, margin: float = MARGIN) -> pd.DataFrame:
+        """Say which columns have left what ``fit`` has seen of them; for the default network.
+
+        Needs neither labels nor groups. ``predict`` does not look: it takes a category that is new
+        as unknown, and a number beyond the range of the fit as its end.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n, n_features)
+        margin : float, default=0.1
+            A number counts where it is further outside the range of the fit than this part of the
+            range's width.
+
+        Returns
+        -------
+        DataFrame of shape (n_departed_columns, 5)
+            One row for each column that has left, the largest share first: the shares of rows that
+            are ``unseen`` (categories), ``out_of_range`` and ``missing`` (where the fit had a value
+            in every row), how far out the ``farthest`` number is, in widths of the range, and
+            whether the pruned network can ``read`` the column. Empty where all is as it was: a
+            column can still have moved within what the fit has seen.
+
+        Raises
+        ------
+        ValueError
+            If the network is one of your own, or the margin is negative.
+
+        Examples
+        --------
+        >>> from fairprune_sk import FairPruner
+        >>> from fairprune_sk.datasets import make_biased_classification
+        >>> X, y, _ = make_biased_classification(200, random_state=0)
+        >>> pruner = FairPruner(constraint=None, max_epochs=2, random_state=0).fit(X, y)
+        >>> len(pruner.drift_report(X))
+        0
+        >>> pruner.drift_report(X.assign(age=X["age"] + 1000))["out_of_range"].to_dict()
+        {'age': 1.0}
+        """
+        X = self._checked(X)
+        return drift_report(self._fitted, X, margin=margin)
 
     def to_onnx(self, path: Any, *, X: Any = None) -> None:
         """Export the pruned network to ONNX, with the encoding of its table.

@@ -25,7 +25,7 @@ from skorch.callbacks import EpochTimer
 from torch import nn
 
 from fairprune_sk import BilevelSolver, FairPruner, fairness_report, load
-from fairprune_sk.export.archive import write_atomically
+from fairprune_sk.archive import write_atomically
 from fairprune_sk.fairness.constraints import DemographicParity
 from fairprune_sk.masks.granularity import GRANULARITIES
 from fairprune_sk.networks.transformer import TabularTransformer
@@ -566,7 +566,7 @@ def test_a_flipped_bit_is_found_or_does_not_matter(small, file, numbers):
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(file, small, monkeypatch, tmp_path):
-    monkeypatch.setattr("fairprune_sk.export.archive.MAX_BYTES", 10_000)
+    monkeypatch.setattr("fairprune_sk.archive.MAX_BYTES", 10_000)
     with pytest.raises(ValueError, match="more than 10000 bytes"):
         load(file)
     with pytest.raises(ValueError, match="more than 10000 bytes"):
@@ -593,8 +593,8 @@ def test_a_small_file_cannot_fill_the_memory(file, keys, value, message):
 
 
 def test_more_values_than_a_file_of_its_size_holds_are_not_read(file, small, monkeypatch, tmp_path):
-    monkeypatch.setattr("fairprune_sk.export.archive._MIN_VALUES", 1000)
-    monkeypatch.setattr("fairprune_sk.export.archive._VALUES_PER_BYTE", 0)
+    monkeypatch.setattr("fairprune_sk.archive._MIN_VALUES", 1000)
+    monkeypatch.setattr("fairprune_sk.archive._VALUES_PER_BYTE", 0)
     with pytest.raises(ValueError, match="a.fairprune, .*more values than a file of this size"):
         load(file)
     with pytest.raises(ValueError, match="Got a network whose state.json"):

@@ -168,6 +168,7 @@ BAD_VALUES = {
     "callbacks": "print",
     "warm_start": "yes",
     "memory": 3,
+    "checkpoint": 3,
     "device": 3,
     "random_state": "seed",
     "verbose": "loud",

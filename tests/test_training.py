@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
+from fairprune_sk import DivergedError, FairPruner
+from fairprune_sk.datasets import make_biased_classification
+from fairprune_sk.fitting import checkpoint
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.training import BinaryNet, seeded, train
 from fairprune_sk.networks.batch import Batch
@@ -129,3 +134,124 @@ def test_ctrl_c_reaches_the_caller(callback):
     with pytest.raises(KeyboardInterrupt):
         train(small_net(callbacks=[callback()]), X, y)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+# ------------------------------------------------------------------------------ out of memory
+
+
+class Tight(nn.Module):
+    """A network on a device that holds few rows at a time while it is trained."""
+
+    def __init__(self, most=40):
+        super().__init__()
+        self.most, self.layers = most, nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+
+    def forward(self, X):
+        if self.training and len(X) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.layers(X)
+
+
+class Recording(Tight):
+    """Notes how many rows come at a time."""
+
+    def forward(self, X):
+        logits = super().forward(X)
+        if self.training:
+            SIZES.append(len(X))
+        return logits
+
+
+SIZES: list[int] = []
+
+
+def fit_tight(most, rows, kind=Tight, **settings):
+    X, y, sex = rows
+    options = {"max_epochs": 8, "batch_size": 80, "sparsity": 0.5, "tolerance": 1.0}
+    options |= {"tolerance_on": "training", "random_state": 0, "min_group_count": 1} | settings
+    torch.manual_seed(0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pruner = FairPruner(kind(most), **options).fit(X, y, sensitive_features=sex)
+    return pruner, [str(w.message) for w in caught if "memory" in str(w.message)]
+
+
+@pytest.fixture(scope="module")
+def people():
+    draws = np.random.default_rng(0)
+    X = draws.normal(size=(160, 3)).astype(np.float32)
+    return X, (X[:, 0] > 0).astype(int), np.where(draws.random(160) < 0.5, "f", "m")
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_step_done_again(people):
+    SIZES.clear()
+    pruner, told = fit_tight(40, people, Recording)
+    # Dense: 160 rows, 80, 40; pruning: 80, 40.
+    assert [int(re.search(r"for (\d+) rows", text)[1]) for text in told] == [160, 80, 80]
+    assert all("done again in halves" in text and "smaller batch_size" in text for text in told)
+    n_dense = len(pruner.dense_estimator_.history)
+    assert SIZES.count(40) >= 4 * (n_dense + 8) and max(SIZES) == 40
+    assert pruner.n_iter_ == 16 and pruner.sparsity_ >= 0.5  # in batches, as without
+    losses = pruner.history_[:, "train_loss"] + pruner.dense_estimator_.history[:, "train_loss"]
+    assert np.isfinite(losses).all()
+    _, told = fit_tight(160, people)
+    assert not told
+
+
+def test_a_row_that_does_not_fit_is_an_error(people):
+    with pytest.raises(torch.OutOfMemoryError):
+        fit_tight(0, people)
+
+
+def test_a_fit_in_pieces_goes_on_in_pieces(people, tmp_path, monkeypatch):
+    whole, _ = fit_tight(30, people)
+    real = checkpoint.Checkpoint.keep
+
+    def killing(self, name, saved):
+        real(self, name, saved)
+        if name == "pruning":
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoint, "keep", killing)
+        with pytest.raises(SystemExit):
+            fit_tight(30, people, checkpoint=tmp_path / "a")
+    resumed, told = fit_tight(30, people, checkpoint=tmp_path / "a")
+    assert not told
+    np.testing.assert_array_equal(
+        resumed.decision_function(people[0]), whole.decision_function(people[0])
+    )
+
+
+# -------------------------------------------------------------------------------- divergence
+
+
+def test_weights_that_overflow_end_the_epoch_in_which_they_do(people):
+    class Overflow(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            epochs.append(len(net.history))
+            if len(epochs) == 2:
+                with torch.no_grad():
+                    next(net.module_.parameters())[0] = torch.inf
+
+    epochs: list[int] = []
+    X, y, sex = people
+    own = NeuralNetBinaryClassifier(
+        Tight, module__most=999, max_epochs=9, train_split=None, verbose=0, callbacks=[Overflow()]
+    )
+    with pytest.raises(DivergedError, match="weights that are not finite.* epoch 2"):
+        FairPruner(own, constraint=None, random_state=0).fit(X, y)
+    assert epochs == [1, 2]
+
+
+def test_a_learning_rate_of_a_thousand_is_told_early():
+    X, y, s = make_biased_classification(200, random_state=0)
+    pruner = FairPruner(lr=1000.0, tolerance_on="training", max_epochs=40, random_state=0)
+    with pytest.raises(DivergedError, match=r"epoch [1-3] of 40 .*lower lr \(1000\)"):
+        pruner.fit(X, y, sensitive_features=s["sex"])
+
+
+@pytest.mark.parametrize("max_epochs", [10**400, 2**31])
+def test_epochs_that_would_take_years_are_refused(people, max_epochs):
+    with pytest.raises(ValueError, match="'max_epochs' parameter of FairPruner must be"):
+        fit_tight(160, people, max_epochs=max_epochs)

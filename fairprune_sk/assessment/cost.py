@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from fairprune_sk.export.archive import compressed, network_tensors
+from fairprune_sk.archive import compressed, network_tensors
 from fairprune_sk.export.traced import example_inputs
 from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.outputs import device_of

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from fairprune_sk.archive import write_atomically
 from fairprune_sk.assessment.certificate import Certificate
 from fairprune_sk.assessment.content import document_of, main_blocks
 from fairprune_sk.assessment.noise import GapEstimate
@@ -19,7 +20,6 @@ from fairprune_sk.documents.markup import fragment, page
 from fairprune_sk.documents.plain import as_json, as_markdown
 from fairprune_sk.documents.terminal import laid_out, text_of, wrapped
 from fairprune_sk.exceptions import warn_at_caller
-from fairprune_sk.export.archive import write_atomically
 from fairprune_sk.fairness.requirement import Requirement
 
 

@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from fairprune_sk.datasets.columns import KINDS
-from fairprune_sk.exceptions import warn_at_caller
-from fairprune_sk.export.archive import (
+from fairprune_sk.archive import (
     VERSION,
     as_json,
     from_json,
@@ -29,6 +27,8 @@ from fairprune_sk.export.archive import (
     read_file,
     write_file,
 )
+from fairprune_sk.datasets.columns import KINDS
+from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.outputs import class_logits, device_of
 from fairprune_sk.fitting.training import BinaryNet, MulticlassNet
@@ -66,7 +66,7 @@ def write_fitted(
     UserWarning
         If ``callbacks``, or a ``random_state`` that is no integer, are left out.
     """
-    parameters = dict(parameters)
+    parameters = {**parameters, "checkpoint": None}  # a file of this machine, and of that fit
     for name in ("callbacks", "random_state"):
         value = parameters[name]
         if value is not None and not isinstance(value, int | np.integer):

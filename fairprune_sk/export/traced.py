@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from fairprune_sk.export.archive import write_atomically
+from fairprune_sk.archive import write_atomically
 from fairprune_sk.export.onnx_graph import assembled, columns_of, onnx_inputs
 from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.outputs import class_logits, device_of

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,11 +20,19 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairprune_sk._version import __version__
 from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.fitting.checkpoint import Part
 from fairprune_sk.fitting.memory import Sealed, digest_of
 from fairprune_sk.fitting.outputs import class_logits, device_of, gives_probabilities, logits
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Task
-from fairprune_sk.fitting.training import BinaryNet, MulticlassNet, not_finite, train, weighing
+from fairprune_sk.fitting.training import (
+    BinaryNet,
+    MulticlassNet,
+    not_finite,
+    since,
+    train,
+    weighing,
+)
 from fairprune_sk.fitting.user_networks import labels_for, n_outputs
 from fairprune_sk.networks.batch import Batch, fingerprint, log_loss, streams, take, writable
 from fairprune_sk.networks.calls import forward, main_output, plain
@@ -56,7 +62,12 @@ class Dense:
         return plain(self.net.module_)
 
 
-def train_dense(task: Task, table: ResidentTable, callback: Callback | None = None) -> Dense:
+def train_dense(
+    task: Task,
+    table: ResidentTable,
+    callback: Callback | None = None,
+    checkpoint: Part | None = None,
+) -> Dense:
     """Train the dense network of a task, or take the one that it brings.
 
     Parameters
@@ -66,6 +77,8 @@ def train_dense(task: Task, table: ResidentTable, callback: Callback | None = No
         Its rows, on the device.
     callback : Callback, optional
         One more, for the time of the training.
+    checkpoint : Part, optional
+        Where the training is kept, to go on from.
 
     Returns
     -------
@@ -83,28 +96,13 @@ def train_dense(task: Task, table: ResidentTable, callback: Callback | None = No
         network = (
             copy.deepcopy(task.network) if isinstance(task.network, nn.Module) else task.network
         )
-        net = fit_dense_once(settings.memory, network, task.rows, table, settings.verbose, callback)
+        options = settings.verbose, callback, checkpoint
+        net = fit_dense_once(settings.memory, network, task.rows, table, *options)
     probabilities = gives_probabilities(net, table)
     dense = Dense(net, probabilities, logits(net.module_, table, probabilities))
     if found := not_finite(dense.logits, dense.module.parameters()):
-        raise DivergedError(f"The dense network ends with {found}{_since(net)}.")
+        raise DivergedError(f"The dense network ends with {found}{since(net)}.")
     return dense
-
-
-def _since(net: NeuralNet) -> str:
-    """Say in which epoch of a net's training it began, and what to change."""
-    for number, epoch in enumerate(net.history, start=1):
-        loss = epoch.get("train_loss")
-        if isinstance(loss, Real) and not math.isfinite(loss):
-            return (
-                f": its training diverged, the loss of epoch {number} of {len(net.history)} is "
-                f"{loss}. Lower its lr ({net.lr:g}), or clip its gradients (skorch's "
-                "GradientNormClipping)"
-            )
-    return (
-        f" after epoch {len(net.history)}, although the losses are finite: look for a division, "
-        "a logarithm or an exponential in its forward, and for outliers in X"
-    )
 
 
 def fit_dense(
@@ -113,6 +111,7 @@ def fit_dense(
     table: ResidentTable,
     verbose: int = 0,
     callback: Callback | None = None,
+    checkpoint: Part | None = None,
 ) -> NeuralNet:
     """Train the dense network; a net that is already trained is returned as it is.
 
@@ -127,6 +126,8 @@ def fit_dense(
     verbose : int
     callback : Callback, optional
         One more, for the time of the training.
+    checkpoint : Part, optional
+        Where the training is kept, to go on from.
 
     Returns
     -------
@@ -137,7 +138,14 @@ def fit_dense(
             return network
         labels = labels_for(network, rows.y.numpy())
         weight = None if rows.weight is None else rows.weight.numpy()
-        return train(network, writable(rows.X), labels, sample_weight=weight, callback=callback)
+        return train(
+            network,
+            writable(rows.X),
+            labels,
+            sample_weight=weight,
+            callback=callback,
+            checkpoint=checkpoint,
+        )
     n = len(rows)
     batch_size = int(np.clip(n // 128, 256, 8192))
     steps = -(-n // batch_size)
@@ -167,7 +175,7 @@ def fit_dense(
         device=table.device,
         verbose=verbose,
     )
-    return train(net, table, callback=callback)
+    return train(net, table, callback=callback, checkpoint=checkpoint)
 
 
 def fit_dense_once(

@@ -91,6 +91,17 @@ def digest_of(layer: nn.Module) -> str:
     return _CodeHasher().hash((type(layer), own))
 
 
+def code_hash(value: Any) -> str:
+    """Digest of data and of objects with their code, seen as :func:`digest_of` sees it.
+
+    Raises
+    ------
+    Exception
+        If something cannot be pickled.
+    """
+    return _CodeHasher().hash(value)
+
+
 class _CodeHasher(NumpyHasher):
     """joblib's hash, which sees the code of functions and classes, not only their names."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -20,6 +21,7 @@ from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outcome, margins
 from fairprune_sk.fairness.parity import Parity
+from fairprune_sk.fitting.checkpoint import Part
 from fairprune_sk.fitting.dense import Dense, Objective
 from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Settings, Task
@@ -33,6 +35,12 @@ CANDIDATES_FROM = 0.75
 """Fraction of training after which the epochs compete: earlier ones are worse, and cost a look."""
 
 _AT_A_TIME = 2**16  # rows
+
+MOST_LOSS = 100.0
+"""Mean loss of an epoch beyond which the default network has diverged: a guess has below 1.
+
+Networks of a user's own may read columns as large as incomes, and start there.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +92,24 @@ class Candidate:
         other rows are larger than here: a point of gap weighs as much as a point of accuracy.
         """
         return self.collapsed, max(self.violation, 0.0), self.gap - self.accuracy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers, tensors, and dicts and lists of them."""
+        return copied(vars(self))
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any], device: torch.device) -> Candidate:
+        """Make the candidate that :meth:`state_dict` was taken of, on a device."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: moved(part) for key, part in value.items()}
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        values = {name: moved(value) for name, value in saved.items()}
+        if saved["sums"] is not None:
+            values["sums"] = CellSums(*map(moved, saved["sums"]))
+        return cls(**values)
 
 
 class PruningNet(DeferredLosses):
@@ -166,7 +192,7 @@ class PruningNet(DeferredLosses):
         """Count the steps ahead: ramp, freeze and learning rate are fractions of them."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
-        self.step_ = 0
+        self.step_ = 0.0  # in batches, of which a step may be a piece
         self.table_: ResidentTable = X
         self.best_: Candidate | None = None
         self.write()  # a solver may begin by going back to earlier weights
@@ -195,7 +221,7 @@ class PruningNet(DeferredLosses):
         if not self.solver.settled(self.progress):
             # The masks of the end of the step, so that even a single step reaches the sparsity.
             self.state_ = self.solver.move(
-                self.problem, self.state_, (self.step_ + 1) / self.n_steps_
+                self.problem, self.state_, (self.step_ + self.share_) / self.n_steps_
             )
         self.state_, step = self.solver.gradients(self.problem, self.state_, rows, self.progress)
         self.notify(
@@ -205,8 +231,12 @@ class PruningNet(DeferredLosses):
             training=True,
         )
         self.solver.step(self.state_)
-        self.step_ += 1
+        self.step_ += self.share_
         return step
+
+    def trained_weights(self) -> Iterable[Tensor]:
+        """Weights of the solver's state."""
+        return self.state_.weights.values()
 
     def on_epoch_end(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
@@ -228,6 +258,20 @@ class PruningNet(DeferredLosses):
         self.history.record("train_accuracy", math.nan)  # a column of the log from the start
         if self.problem.fairness is not None:
             self.history.record("train_gap", math.nan)
+
+    def kept(self) -> dict[str, Any]:
+        """State of the pruning at the end of an epoch, for a checkpoint."""
+        best = None if self.best_ is None else self.best_.state_dict()
+        return {"state": self.state_.state_dict(), "step": self.step_, "best": best}
+
+    def put_back(self, saved: dict[str, Any]) -> None:
+        """Go on from what :meth:`kept` gave, once training has begun."""
+        self.state_ = self.solver.restore(self.problem, saved["state"], self.state_)
+        self.step_, best = saved["step"], saved["best"]
+        device = torch.device(self.device)
+        self.best_ = None if best is None else Candidate.restored(best, device)
+        self._last_masks = copied(self.state_.masks)
+        self.write()
 
     @torch.no_grad()
     def write(self) -> None:
@@ -305,7 +349,7 @@ class PruningNet(DeferredLosses):
 
     def left(self, candidate: Candidate) -> Run:
         """Return what the run leaves, if it leaves this network."""
-        return Run((candidate,), self.history, self.step_)
+        return Run((candidate,), self.history, round(self.step_))
 
     def finish(self) -> Candidate:
         """Return the best network; one that stopped before the freeze is cut to size first."""
@@ -398,7 +442,13 @@ class Run:
         return min(self.candidates, key=Candidate.rank)
 
 
-def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | None = None) -> Run:
+def prune(
+    task: Task,
+    table: ResidentTable,
+    dense: Dense,
+    callback: Callback | None = None,
+    checkpoint: Part | None = None,
+) -> Run:
     """Prune the dense network of a task.
 
     Parameters
@@ -409,6 +459,8 @@ def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | N
     dense : Dense
     callback : Callback, optional
         One more, for the time of the training.
+    checkpoint : Part, optional
+        Where the pruning is kept, to go on from.
 
     Returns
     -------
@@ -422,7 +474,8 @@ def prune(task: Task, table: ResidentTable, dense: Dense, callback: Callback | N
             table = table.knowing(reference=hard_outcome(margins))
     start = dense.module if task.start is None else task.network
     module = copy.deepcopy(start).to(settings.device)
-    net = train(pruning_net(task, table, dense, module, parity), table, callback=callback)
+    begun = pruning_net(task, table, dense, module, parity)
+    net = train(begun, table, callback=callback, checkpoint=checkpoint)
     run = net.left(net.finish())
     # The net and its callbacks hold each other until a garbage collection: without the table.
     net.problem = net.table_ = None
@@ -472,7 +525,7 @@ def pruning_net(
         initial=task.network.state_dict() if trained_here else None,
         start=task.start,
     )
-    return PruningNet(
+    net = PruningNet(
         module,
         problem,
         settings.solver,
@@ -484,6 +537,9 @@ def pruning_net(
         device=settings.device,
         verbose=settings.verbose,
     )
+    if task.encoder is not None:
+        net.most_loss = MOST_LOSS
+    return net
 
 
 def batch_rows(settings: Settings, n: int) -> int:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback
-from skorch.dataset import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 
-from fairprune_sk.exceptions import DivergedError
-from fairprune_sk.fitting.outputs import criterion_of
-from fairprune_sk.networks.batch import log_loss
+from fairprune_sk.exceptions import DivergedError, warn_at_caller
+from fairprune_sk.fitting.checkpoint import OF_THE_FIT, Generators, Keeper, Part
+from fairprune_sk.fitting.weighing import WeightedDataset, weighing
+from fairprune_sk.networks.batch import Batch, log_loss
 from fairprune_sk.networks.calls import main_output, plain
 
 # Held by the thread that draws from them; again by one that fits within a fit.
@@ -54,13 +56,23 @@ class DeferredLosses(NeuralNet):
     the GPU; here the losses of an epoch are read together at its end. Callbacks see plain (X, y)
     batches, without what else is known of the rows.
 
+    Where the device has too little memory for a batch, it is cut into halves, with a warning, and
+    so are those that follow: each piece has a step of its own. Schedules go by whole batches.
+
+    Attributes
+    ----------
+    n_pieces_ : int
+        Pieces of a batch; a power of two.
+
     Raises
     ------
     DivergedError
-        After an epoch with a loss that is not finite.
+        After an epoch with a loss or a weight that is not finite, or a loss beyond all bounds.
     """
 
     phase = "dense training"
+    most_loss = math.inf
+    """Mean loss of an epoch that tells of divergence."""
 
     @property
     def remedy(self) -> str:
@@ -69,6 +81,15 @@ class DeferredLosses(NeuralNet):
             "weights of the rows that are nearer to each other, or look in a forward of your own "
             "for a division, a logarithm or an exponential"
         )
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Begin with whole batches."""
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        self.n_pieces_, self.share_ = 1, 1.0
+
+    def trained_weights(self) -> Iterable[Tensor]:
+        """Weights that the steps move."""
+        return plain(self.module_).parameters()
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -81,21 +102,78 @@ class DeferredLosses(NeuralNet):
         for batch in iterator:
             seen = batch.X, batch.y
             self.notify("on_batch_begin", batch=seen, training=training)
-            # As skorch's pair of X and y, where y is all that is known of the rows.
-            step = step_fn((batch.X, batch), **fit_params)
+            step = self._step_in_pieces(step_fn, batch, **fit_params)
             losses.append(step["loss"].detach())
             sizes.append(len(batch))
             self.notify("on_batch_end", batch=seen, training=training, **step)
         records, values = self.history[-1]["batches"][first:], torch.stack(losses).tolist()
-        if training and not np.isfinite(values).all():
-            raise DivergedError(
-                f"The {self.phase} diverged: a loss in epoch {len(self.history)} of "
-                f"{self.max_epochs} is not finite. Try {self.remedy}."
-            )
+        if training:
+            self._check_course(values)
         for record, loss, size in zip(records, values, sizes, strict=True):
             record[f"{prefix}_loss"] = loss
             record[f"{prefix}_batch_size"] = size
         self.history.record(f"{prefix}_batch_count", len(sizes))
+
+    def _step_in_pieces(self, step_fn: Any, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """One step for each piece of a batch, of smaller pieces where memory is short."""
+        waiting, steps = _cut([(batch, 1.0)], self.n_pieces_), list[dict[str, Any]]()
+        while waiting:
+            piece, self.share_ = waiting[0]
+            step = self._step_if_it_fits(step_fn, piece, **fit_params)
+            if step is not None:
+                if piece is batch:
+                    return step
+                steps.append({**step, "loss": step["loss"].detach() * self.share_})
+                waiting = waiting[1:]
+                continue
+            warn_at_caller(
+                f"The memory of device {str(self.device)!r} does not hold a step of the "
+                f"{self.phase} for {len(piece)} rows: it is done again in halves, as all that "
+                "follow. Pass a smaller batch_size, which says the same from the start.",
+                UserWarning,
+            )
+            self.n_pieces_ *= 2
+            waiting = _cut(waiting, 2)
+        loss = torch.stack([step["loss"] for step in steps]).sum()
+        return {"loss": loss, "y_pred": torch.cat([main_output(s["y_pred"]) for s in steps])}
+
+    def _step_if_it_fits(self, step_fn: Any, rows: Batch, **fit_params: Any) -> Any:
+        """One step; None where the device has too little memory for it."""
+        try:
+            # As skorch's pair of X and y, where y is all that is known of the rows.
+            return step_fn((rows.X, rows), **fit_params)
+        except torch.OutOfMemoryError:
+            if len(rows) < 2:
+                raise
+        # After the except: until then the error holds what the step has allocated.
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _check_course(self, losses: list[float]) -> None:
+        """Stop a training whose weights have run away."""
+        mean, found = float(np.mean(losses)), ""
+        if not np.isfinite(losses).all():
+            found = "a loss in epoch {} is not finite"
+        elif mean > self.most_loss:
+            found = f"the mean loss in epoch {{}} is {mean:.3g}, where a guess has less than 1"
+        elif not all_finite(self.trained_weights()):
+            found = "a weight after epoch {} is not finite"
+        if found:
+            epoch = f"{len(self.history)} of {self.max_epochs}"
+            raise DivergedError(
+                f"The {self.phase} diverged: {found.format(epoch)}. Try {self.remedy}."
+            )
+
+
+def _cut(pieces: list[tuple[Batch, float]], n: int) -> list[tuple[Batch, float]]:
+    """Cut pieces of a batch, with their shares, into n each; not below single rows."""
+    cut = []
+    for rows, share in pieces:
+        bounds = sorted({len(rows) * i // n for i in range(n + 1)})
+        parts = [slice(*ends) for ends in zip(bounds[:-1], bounds[1:], strict=True)]
+        cut += [(rows.take(part) if n > 1 else rows, share / len(parts)) for part in parts]
+    return cut
 
 
 class _ResidentLoss(DeferredLosses):
@@ -112,109 +190,6 @@ class MulticlassNet(_ResidentLoss, NeuralNetClassifier):
     """The skorch net that trains a dense network with a logit for each class."""
 
 
-class WeightedDataset(Dataset):
-    """A dataset of (X, y) pairs that hands out (X, (y, sample weight)).
-
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-    sample_weight : ndarray of shape (n,), float32
-    """
-
-    def __init__(self, dataset: Any, sample_weight: np.ndarray):
-        self.dataset = dataset
-        self.sample_weight = sample_weight
-        # skorch reads these for scores that go over the whole dataset.
-        self.X, self.y = getattr(dataset, "X", None), getattr(dataset, "y", None)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: Any) -> Any:
-        X, y = self.dataset[index]
-        return X, (y, self.sample_weight[index])
-
-
-class _Weighing(NeuralNet):
-    """What a net of any class needs to weigh the rows in its own loss; see :func:`weighing`."""
-
-    # Beside the net's attributes, so that a pickle of the net does not hold a batch's weights.
-    __slots__ = ("batch_weight",)
-    batch_weight: Tensor | None
-
-    def run_single_epoch(self, iterator: Any, *args: Any, **kwargs: Any) -> Any:
-        if iterator is not None:
-            iterator = self._unweighted(iterator)
-        return super().run_single_epoch(iterator, *args, **kwargs)
-
-    def _unweighted(self, iterator: Any) -> Iterator[Any]:
-        # Callbacks see plain (X, y) batches, as if there were no weights.
-        for X, y in iterator:
-            # A validation set of the user's own, from predefined_split, has no weights.
-            y, self.batch_weight = y if isinstance(y, (tuple, list)) else (y, None)
-            yield X, y
-
-    def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> Tensor:
-        if self.batch_weight is None:
-            return super().get_loss(y_pred, y_true, *args, **kwargs)
-        criterion = criterion_of(self)
-        reduction, criterion.reduction = criterion.reduction, "none"
-        try:
-            losses = super().get_loss(y_pred, y_true, *args, **kwargs)
-        finally:
-            criterion.reduction = reduction
-        return _weighted_mean(losses, y_true, self.batch_weight, criterion, type(self).__name__)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # What is pickled or copied, as by a Checkpoint, is a net of its own class.
-        return object.__new__, (type(self).__bases__[1],), self.__getstate__()
-
-
-def weighing(net: NeuralNet) -> Any:
-    """Look at a net as one that weighs the rows in its own loss.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        With a criterion that has a ``reduction``.
-
-    Returns
-    -------
-    NeuralNet
-        Of a subclass of the net's class, with the very attributes of the net: training it trains
-        the net. It reads batches of (X, (y, weight)), as a :class:`WeightedDataset` gives them;
-        in between, its ``batch_weight``, a tensor of shape (n,) or None, weighs ``get_loss``,
-        which raises ValueError where the net's own does not give the loss of each row.
-    """
-    own = type(net)
-    view: Any = object.__new__(type(own.__name__, (_Weighing, own), {}))
-    object.__setattr__(view, "__dict__", net.__dict__)
-    view.batch_weight = None
-    return view
-
-
-def _weighted_mean(
-    losses: Tensor, y_true: Tensor, weight: Tensor, criterion: nn.Module, net: str
-) -> Tensor:
-    """Reduce the losses of weighted rows as a criterion reduces those of plain rows."""
-    if losses.shape[:1] != weight.shape:
-        raise ValueError(
-            f"Got sample_weight or class_weight with a {net} whose loss has shape "
-            f"{tuple(losses.shape)} for {len(weight)} rows, but weights need the loss of each "
-            "row: let get_loss leave the reduction to the criterion, or leave the weights out."
-        )
-    weight = weight.to(losses)
-    weighted = (losses.flatten(start_dim=1).mean(1) if losses.ndim > 1 else losses) * weight
-    if criterion.reduction == "sum":
-        return weighted.sum()
-    class_weight = getattr(criterion, "weight", None)
-    if isinstance(criterion, (nn.NLLLoss, nn.CrossEntropyLoss)) and class_weight is not None:
-        # Their mean divides by the class weights of the batch, not by its size.
-        total = (class_weight[y_true.to(class_weight.device)] * weight).sum()
-        return weighted.sum() / total.clamp_min(torch.finfo(weight.dtype).tiny)
-    return weighted.mean()
-
-
 def train(
     net: NeuralNet,
     X: Any,
@@ -222,6 +197,7 @@ def train(
     *,
     sample_weight: np.ndarray | None = None,
     callback: Callback | None = None,
+    checkpoint: Part | None = None,
 ) -> NeuralNet:
     """Fit a net from scratch, as ``net.fit`` does, except that Ctrl-C is not swallowed.
 
@@ -238,6 +214,8 @@ def train(
         Weights of the rows in the loss, with a mean of 1.
     callback : Callback, optional
         One more callback, for this training only.
+    checkpoint : Part, optional
+        Where the training is kept from epoch to epoch; what is kept there is gone on with.
 
     Returns
     -------
@@ -248,20 +226,65 @@ def train(
     data, trained = X, net
     if sample_weight is not None:
         data, trained = WeightedDataset(net.get_dataset(X, y), sample_weight), weighing(net)
-    if callback is not None:
-        net.callbacks_.append(("of_the_fit", callback))
+    keeper = None if checkpoint is None else Keeper(checkpoint)
+    first, last = (None, None) if keeper is None else (Generators(keeper), keeper)
+    own = list(net.callbacks_)
+    watch = None if isinstance(net, DeferredLosses) else FiniteWeights()
+    added = dict(zip(OF_THE_FIT, (first, watch, callback, last), strict=True))
+    for name, more in added.items():
+        if more is not None:
+            net.callbacks_.insert(0 if more is first else len(net.callbacks_), (name, more))
     net.notify("on_train_begin", X=X, y=y)
     with _interrupts() as interrupts:
         try:
-            trained.fit_loop(data, y)
+            if keeper is None:
+                trained.fit_loop(data, y)
+            elif not keeper.finished:
+                trained.fit_loop(data, y, epochs=keeper.epochs_left(net))
         except KeyboardInterrupt as stop:
             if interrupts or not _raised_by_callback(stop):
                 raise
+    if keeper is not None:
+        keeper.end(net)
     net.notify("on_train_end", X=X, y=y)
     plain(net.module_).eval()  # as it will be used: modes that nobody switches are safe in threads
-    if callback is not None:
-        net.callbacks_.pop()
+    net.callbacks_[:] = own
     return net
+
+
+class FiniteWeights(Callback):
+    """Stop the training of a user's net at the end of an epoch that leaves it without numbers."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Look at the weights."""
+        if not all_finite(plain(net.module_).parameters()):
+            raise DivergedError(f"The dense network has weights that are not finite{since(net)}.")
+
+
+def since(net: NeuralNet) -> str:
+    """Say in which epoch of a net's training it began not to be finite, and what to change.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        With a history.
+
+    Returns
+    -------
+    str
+    """
+    for number, epoch in enumerate(net.history, start=1):
+        loss = epoch.get("train_loss")
+        if isinstance(loss, Real) and not math.isfinite(loss):
+            return (
+                f": its training diverged, the loss of epoch {number} of {net.max_epochs} is "
+                f"{loss}. Lower its lr ({net.lr:g}), or clip its gradients (skorch's "
+                "GradientNormClipping)"
+            )
+    return (
+        f" after epoch {len(net.history)}, although the losses are finite: look for a division, "
+        "a logarithm or an exponential in its forward, and for outliers in X"
+    )
 
 
 def not_finite(logits: Tensor, parameters: Iterable[Tensor]) -> str:

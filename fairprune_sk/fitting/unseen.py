@@ -11,7 +11,6 @@ Introduction to the Bootstrap", 1993, section 17.6), signed and cell by cell.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from fairprune_sk.exceptions import DivergedError, warn_at_caller
 from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
+from fairprune_sk.fitting.checkpoint import Checkpoint, Part, parts_of
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.group_validation import rows_in
 from fairprune_sk.fitting.outputs import logits
@@ -46,7 +46,14 @@ What is measured in a cell of few rows is mostly noise, and would only be carrie
 """
 
 
-def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int, bars: Bars) -> Given:
+def for_unseen(
+    given: Given,
+    estimator: Any,
+    settings: Settings,
+    seed: int,
+    bars: Bars,
+    checkpoint: Checkpoint | None = None,
+) -> Given:
     """Turn the tolerance of the training rows into one for rows that the fit has not seen.
 
     Parameters
@@ -59,6 +66,8 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int, bars
     seed : int
     bars : Bars
         Of the fit; all that happens here is one.
+    checkpoint : Checkpoint, optional
+        Of the fit; one half of the rows is a part of it.
 
     Returns
     -------
@@ -101,10 +110,18 @@ def for_unseen(given: Given, estimator: Any, settings: Settings, seed: int, bars
         verbose=0,
     )
     folds, phases = [], iter(bars.phases("unseen rows", 2 * N_FOLDS))
-    for learned, held in _folds(rows, seed):
-        parts = rows.take(learned), rows.take(held)
+    for number, (learned, held) in enumerate(_folds(rows, seed)):
+        part = None if checkpoint is None else checkpoint.part(f"half {number}")
+        of_half = next(phases), next(phases)  # those of a half that is there already stay unused
+        if part is not None and part.saved is not None:
+            folds.append(tuple(_sums_on(settings.device, *saved) for saved in part.saved))
+            continue
+        halves = rows.take(learned), rows.take(held)
         with seeded(seed, settings.device):
-            folds.append(_rates_apart(*parts, estimator, settings, phases))
+            sums = _rates_apart(*halves, estimator, settings, of_half, part)
+        folds.append(sums)
+        if part is not None:
+            part.keep([[*of_rows, of_rows.outcome.device.type] for of_rows in sums])
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
     assert rows.cell is not None
     n_rows = rows_in(rows.cell.numpy(), given.parity.n_cells, rows.weight)
@@ -151,6 +168,12 @@ def shrunken_optimism(seen: CellSums, unseen: CellSums, n_rows: Tensor, n_groups
     return torch.where(known, drawn.flatten(), 0.0)
 
 
+def _sums_on(device: torch.device, outcome: Tensor, weight: Tensor, kind: str) -> CellSums:
+    """Put sums from a checkpoint on the kind of device that they were on."""
+    where = device if kind == device.type else torch.device(kind)
+    return CellSums(outcome.to(where), weight.to(where))
+
+
 def _folds(given: Given, seed: int) -> Any:
     """Rows to learn from and to hold out, alike in classes and groups."""
     assert given.group is not None
@@ -167,13 +190,15 @@ def _rates_apart(
     held: Given,
     estimator: Any,
     settings: Settings,
-    phases: Iterator[Callback | None],
+    phases: tuple[Callback | None, Callback | None],
+    part: Part | None = None,
 ) -> tuple[CellSums, CellSums]:
     """Fit on some rows, and sum hard outcomes by cell over these and over others."""
     task = task_of(learned, estimator, settings)
     table = table_of(task.rows, settings.device)
-    dense = train_dense(task, table, next(phases))
-    best = prune(task, table, dense, next(phases)).best
+    parts = parts_of(part)
+    dense = train_dense(task, table, phases[0], parts.dense)
+    best = prune(task, table, dense, phases[1], parts.pruning).best
     X = held.X if task.encoder is None else task.encoder.transform(held.X)
     parity, others, y = held.parity, table_of(Batch(X), settings.device), torch.from_numpy(held.y)
     assert parity is not None and best.sums is not None

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fairprune_sk.fitting.outputs import FEWEST_ROWS, criterion_of, device_of, reads_probabilities
-from fairprune_sk.fitting.training import WeightedDataset, seeded
+from fairprune_sk.fitting.training import seeded
+from fairprune_sk.fitting.weighing import WeightedDataset
 from fairprune_sk.networks.batch import n_rows, on_device, streams, take, writable
 from fairprune_sk.networks.calls import evaluating, forward, main_output, plain
 

@@ -183,6 +183,43 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             encoded[rows] = self._encoded(with_numbers(frame.iloc[rows]))
         return encoded
 
+    def departures(self, X: Any) -> dict[str, np.ndarray]:
+        """Find values that the table of ``fit`` had nothing like.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n, n_columns)
+
+        Returns
+        -------
+        dict of ndarray of shape (n, n_columns)
+            "unseen", bool: categories that are none of those of ``fit``. "missing", bool: missing
+            values in a column that had none. "beyond", float64: how far a number is outside the
+            range of its column, in widths of that range; 0 within, infinity where the width is 0.
+        """
+        frame = with_numbers(pd.DataFrame(X))
+        numbers, categories = self._split(frame)
+        at, categorical = np.flatnonzero(~self._categorical), np.flatnonzero(self._categorical)
+        unseen, missing = np.zeros((2, *frame.shape), dtype=bool)
+        beyond = np.zeros(frame.shape)
+        if len(at):
+            n = len(at)
+            low, high = self.low_[:n], self.high_[:n]
+            scaled = (numbers - self.center_[:n]) / self.scale_[:n]
+            scaled = np.clip(scaled, -LARGEST, LARGEST).astype(np.float32)
+            outside = np.maximum(np.maximum(low - scaled, scaled - high), 0.0)
+            width = (high - low).astype(np.float64)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                beyond[:, at] = np.where(outside > 0, outside / width, 0.0)
+            known = np.isin(np.arange(n), self.indicated_)
+            missing[:, at] = np.isnan(numbers) & ~known
+        for i, codes in zip(categorical, self.codes_, strict=True):
+            column = categories[:, np.flatnonzero(categorical == i)[0]]
+            none = np.array([value is None for value in column], dtype=bool)
+            strange = np.array([value not in codes for value in column], dtype=bool)
+            unseen[:, i], missing[:, i] = strange & ~none, strange & none
+        return {"unseen": unseen, "missing": missing, "beyond": beyond}
+
     def _encoded(self, frame: pd.DataFrame) -> np.ndarray:
         numbers, categories = self._split(frame)
         parts = []

@@ -152,7 +152,8 @@ class SolverState:
         load_tensors(self.buffers, saved["buffers"])
         load_tensors(self.masks, saved["masks"])
         if saved["fairness"] is not None:
-            multipliers, *running = saved["fairness"]
+            device = next(iter(self.weights.values())).device
+            multipliers, *running = (tensor.to(device) for tensor in saved["fairness"])
             self.fairness = FairnessState(multipliers, CellSums(*running))
         self.lower.load_state_dict(saved["lower"])
         if self.own is not None:
@@ -335,7 +336,9 @@ class Solver(ABC):
         lower = torch.optim.AdamW(trained, lr=rate, weight_decay=float(decay), fused=True)
         return self.begin(problem, SolverState(weights, buffers, masks, fairness, lower))
 
-    def restore(self, problem: Problem, saved: dict[str, Any]) -> SolverState:
+    def restore(
+        self, problem: Problem, saved: dict[str, Any], state: SolverState | None = None
+    ) -> SolverState:
         """State that :meth:`SolverState.state_dict` gave, to go on from there.
 
         Parameters
@@ -343,12 +346,14 @@ class Solver(ABC):
         problem : Problem
             The same as it was then.
         saved : dict
+        state : SolverState, optional
+            From :meth:`init`: it is changed in place, and its optimiser stays the same object.
 
         Returns
         -------
         SolverState
         """
-        state = self.init(problem)
+        state = self.init(problem) if state is None else state
         state.load_state_dict(saved)
         return state
 

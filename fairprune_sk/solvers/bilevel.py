@@ -79,7 +79,11 @@ class Scores:
         """Take them over."""
         load_tensors(self.values, saved["values"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.previous = None if saved["previous"] is None else Batch(**saved["previous"])
+        if saved["previous"] is None:
+            self.previous = None
+        else:
+            device = next(iter(self.values.values())).device
+            self.previous = Batch(**saved["previous"]).to(device)
 
 
 @dataclass(frozen=True)

@@ -163,9 +163,11 @@ class FairThenPrune(_TwoStages):
         else:
             self.pruning.step(_inner(state))
 
-    def restore(self, problem: Problem, saved: dict[str, Any]) -> SolverState:
+    def restore(
+        self, problem: Problem, saved: dict[str, Any], state: SolverState | None = None
+    ) -> SolverState:
         """State as it was saved, in the stage that it was in."""
-        state = self.init(problem)
+        state = self.init(problem) if state is None else state
         if saved["own"] is not None:
             state = _outer(self._begun(problem, state))
         state.load_state_dict(saved)

@@ -103,6 +103,8 @@ def as_json(value: Any, tensors: dict[str, Tensor], where: str = "") -> Any:
         return each(value)
     if kind is tuple:
         return {"tuple": each(value)}
+    if kind is set:
+        return {"set": each(sorted(value, key=repr))}
     if kind is dict:
         return {"dict": [[*each([k]), as_json(v, tensors, str(k))] for k, v in value.items()]}
     if isinstance(value, Tensor):
@@ -166,6 +168,8 @@ def from_json(data: Any, tensors: dict[str, Tensor]) -> Any:
     match tag, content:
         case "tuple", values:
             return tuple(values)
+        case "set", values:
+            return set(values)
         case "dict", items:
             return dict(items)
         case "tensor", key:
@@ -249,17 +253,30 @@ def network_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named}
 
 
-def compressed(members: Mapping[str, bytes]) -> bytes:
+def compressed(members: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Zip of the members; the same ones give the same bytes. Zeros among weights shrink."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
     return buffer.getvalue()
 
 
-def write_file(path: str | os.PathLike[str], data: Any, tensors: dict[str, Tensor]) -> None:
+def write_file(
+    path: str | os.PathLike[str],
+    data: Any,
+    tensors: dict[str, Tensor],
+    compression: int = zipfile.ZIP_DEFLATED,
+) -> None:
     """Write JSON and tensors, with their checksums.
+
+    Parameters
+    ----------
+    path : str or path
+    data : None, bool, int, float, str, list or dict
+    tensors : dict of Tensor
+    compression : int
+        As the module zipfile names it: ``ZIP_STORED`` is fast, where a file is not to last.
 
     Raises
     ------
@@ -272,7 +289,7 @@ def write_file(path: str | os.PathLike[str], data: Any, tensors: dict[str, Tenso
     }
     digests = {name: hashlib.sha256(member).hexdigest() for name, member in members.items()}
     manifest = json.dumps({"version": VERSION, "sha256": digests}).encode()
-    content = compressed({_MANIFEST: manifest, **members})
+    content = compressed({_MANIFEST: manifest, **members}, compression)
     most = _most_bytes(content)
     if max(map(len, members.values())) > most or _too_many_values(members[_STATE], content):
         raise ValueError(
@@ -292,8 +309,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Tensor]]:
         more than a file of its size does. The message names the file.
     """
     content = Path(path).read_bytes()
-    ours = content[30 : 30 + len(_MANIFEST)] == _MANIFEST.encode()  # a zip names members there
-    what = "is truncated or damaged" if ours else "was not written by fairprune_sk"
+    what = "is truncated or damaged" if is_ours(content) else "was not written by fairprune_sk"
     with naming(path, f"which {what} ({len(content)} bytes)"):
         archive = zipfile.ZipFile(io.BytesIO(content))
         manifest = json.loads(_member(archive, _MANIFEST, _MANIFEST_BYTES))
@@ -313,6 +329,11 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Tensor]]:
         if _too_many_values(state, content):
             raise ValueError(f"{_STATE} has more values than a file of this size holds")
         return json.loads(state.decode()), tensors_from_bytes(tensors)
+
+
+def is_ours(content: bytes) -> bool:
+    """Whether a file begins as those do that this module writes: a zip names members there."""
+    return content[30 : 30 + len(_MANIFEST)] == _MANIFEST.encode()
 
 
 @contextmanager
