@@ -170,7 +170,7 @@ class FairPruner(
         notebook: put it in a module.
     checkpoint : str, path or None, default=None
         A file, of this fit alone, that says where it stands. Killed at any moment, the same call
-        goes on from the last epoch that was written (writing takes at most a tenth of the time),
+        goes on from the last epoch that was written (writing takes about a tenth of the time),
         and ends with what an undisturbed fit would have given, to the last bit. A fit of other
         data or settings warns, and starts afresh. The file stays when the fit has ended: the same
         call then gives the same result at once, until the file is deleted. It holds no code.

@@ -28,7 +28,7 @@ from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.networks.calls import plain
 
 WAIT = 10.0
-"""Times of the last write that pass before the next: so writing takes at most a tenth of a fit."""
+"""Times of the last write that pass before the next: so writing takes about a tenth of a fit."""
 
 
 class Checkpoint:
