@@ -392,6 +392,16 @@ def test_a_demo_of_ones_own_table(loans):
     )
 
 
+def test_a_search_keeps_its_surface_and_the_network_that_it_chose(loans, tmp_path):
+    axes = ["--sparsities", "0.8,0.9", "--tolerances", "1", "--cv", 2]
+    told = done("search", loans, *ROLES, *QUICK, *axes, "--out", tmp_path / "a")
+    assert {row["sparsity"] for row in told["surface"]} == {0.8, 0.9}
+    assert len(pd.read_csv(tmp_path / "a/surface.csv")) == len(told["surface"])
+    fitted = read_folder(tmp_path / "a")
+    assert fitted.pruner.sparsity == told["kept"]["sparsity"] and len(fitted.test_rows) == 120
+    assert fitted.settings["parameters"]["kept"] == told["kept"]
+
+
 def test_methods_are_compared(loans, tmp_path):
     told = done(
         *("bench", loans, *ROLES, "--methods", "threshold_optimizer(logistic)"),

@@ -6,7 +6,7 @@ import click
 
 from fairprune_sk._version import __version__
 from fairprune_sk.cli.comparing import bench
-from fairprune_sk.cli.learning import demo, fit
+from fairprune_sk.cli.learning import demo, fit, search
 from fairprune_sk.cli.screen import Commands
 from fairprune_sk.cli.using import certify, export, info, predict, report
 
@@ -25,5 +25,5 @@ def app() -> None:
     """
 
 
-for command in (fit, predict, report, certify, export, bench, info, demo):
+for command in (fit, search, predict, report, certify, export, bench, info, demo):
     app.add_command(command)

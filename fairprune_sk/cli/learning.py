@@ -10,7 +10,14 @@ import pandas as pd
 
 from fairprune_sk.cli import options as opt
 from fairprune_sk.cli.fitting import Prepared, prepared
-from fairprune_sk.cli.folder import REPORTS, about_data, check_free, new_folder, write_folder
+from fairprune_sk.cli.folder import (
+    REPORTS,
+    SURFACE,
+    about_data,
+    check_free,
+    new_folder,
+    write_folder,
+)
 from fairprune_sk.cli.outcome import outcome_of, report_on, show_outcome, write_reports
 from fairprune_sk.cli.screen import Screen, narrowed
 from fairprune_sk.datasets.description import TableDescription
@@ -37,8 +44,42 @@ def fit(screen: Screen, data: Path, out: Path, force: bool, **options: Any) -> N
     """
     check_free(out, force)
     table, about = _read(screen, data, options)
-    pruner, about = _fitted(FairPruner(), table, about, options, screen)
+    pruner = _fitted(_pruner(options, table, about), table, about, screen)
     _write(screen, out, force, table, pruner, about)
+
+
+@click.command(short_help="Fit a table at several sparsities and tolerances.")
+@click.argument("data", type=opt.PATH)
+@opt.columns
+@click.option("--sparsities", type=opt.Numbers(), default="0.7,0.8,0.9,0.95", show_default=True)
+@click.option("--tolerances", type=opt.Numbers(), default="0.02,0.05,0.1", show_default=True)
+@opt.network
+@click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Folds.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@opt.split
+@opt.written
+@opt.shown
+def search(screen: Screen, data: Path, out: Path, force: bool, **options: Any) -> None:
+    """Fit the table DATA at several sparsities and tolerances, and keep the best network.
+
+    What each pair comes to is measured by cross-validation on the rows to fit on; the rows that are
+    set aside have no say in the choice. The folder --out is that of fit, with the surface besides.
+    """
+    from fairprune_sk import FairPrunerCV
+
+    check_free(out, force)
+    axes = {"sparsity": options.pop("sparsities"), "tolerance": options.pop("tolerances")}
+    folds, jobs = options.pop("cv"), options.pop("jobs")
+    table, about = _read(screen, data, options)
+    estimator = FairPrunerCV(_pruner(options, table, about), **axes, cv=folds, n_jobs=jobs)
+    found = _fitted(estimator, table, about, screen)
+    about["parameters"] |= {**axes, "cv": folds, "kept": dict(found.best_params_)}
+    surface = found.surface_
+    screen.show(f"\nBy {folds}-fold cross-validation on the rows to fit on:\n")
+    screen.show(surface.to_string(index=False, float_format="{:.3f}".format))
+    best = ", ".join(f"{name} {value:g}" for name, value in found.best_params_.items())
+    screen.say(f"\nKept: {best}.", bold=True)
+    _write(screen, out, force, table, found.best_estimator_, about, surface)
 
 
 @click.command(short_help="Fit a generated table, and print the report.")
@@ -72,7 +113,7 @@ def demo(screen: Screen, data: Path | None, **options: Any) -> None:
         table, about = _prepared(screen, frame, "generated", description, options)
     else:
         table, about = _read(screen, data, options)
-    pruner, about = _fitted(FairPruner(), table, about, options, screen)
+    pruner = _fitted(_pruner(options, table, about), table, about, screen)
     report = report_on(pruner, table.tested)
     screen.show(
         f"\nOn {len(table.tested.y):,} rows that the fit has not seen:\n\n{narrowed(str(report))}"
@@ -103,25 +144,22 @@ def _prepared(
     return table, {"description": description, "split": split}
 
 
-def _fitted(
-    estimator: Any,
-    table: Prepared,
-    about: dict[str, Any],
-    options: dict[str, Any],
-    screen: Screen,
-) -> tuple[Any, dict[str, Any]]:
-    """Fit an estimator with these options; return it with what is to be known of the fit."""
+def _pruner(options: dict[str, Any], table: Prepared, about: dict[str, Any]) -> FairPruner:
+    """Make a pruner with these options."""
     chosen = {name: value for name, value in options.items() if value is not None}
-    estimator.set_params(
-        **chosen,
-        pos_label=table.fitted.pos_label,
-        random_state=about["split"]["seed"],
-        verbose=int(screen.bars),
-    )
+    about["parameters"] = chosen
+    seed = about["split"]["seed"]
+    return FairPruner(**chosen, pos_label=table.fitted.pos_label, random_state=seed)
+
+
+def _fitted(estimator: Any, table: Prepared, about: dict[str, Any], screen: Screen) -> Any:
+    """Fit an estimator, with bars where somebody watches."""
+    estimator.set_params(verbose=int(screen.bars))
     with screen.warnings():
         estimator, seconds = table.fit(estimator)
     screen.say(f"The fit took {seconds:.0f} seconds.")
-    return estimator, {**about, "parameters": chosen, "seconds": round(seconds, 1)}
+    about["seconds"] = round(seconds, 1)
+    return estimator
 
 
 def _write(
@@ -131,6 +169,7 @@ def _write(
     table: Prepared,
     pruner: FairPruner,
     about: dict[str, Any],
+    surface: pd.DataFrame | None = None,
 ) -> None:
     """Write a fit with its report, and say what came out."""
     description: TableDescription = about.pop("description")
@@ -139,8 +178,13 @@ def _write(
     with new_folder(out, force) as folder:
         settings = {**about, "warnings": screen.warned}
         write_folder(folder, pruner, table.cleaner, description, table.tested.rows, settings)
+        if surface is not None:
+            surface.to_csv(folder / SURFACE, index=False)
         write_reports(report, {kind: folder / name for kind, name in REPORTS.items()})
     show_outcome(report, pruner, screen)
     files = sorted(entry.name for entry in out.iterdir())
     screen.say(f"\nWrote {out}: {', '.join(files)}.\nNext: fairprune report {out}", fg="green")
-    screen.result(out=str(out), **outcome_of(report, pruner), seconds=about["seconds"])
+    result = outcome_of(report, pruner) | {"seconds": about["seconds"]}
+    if surface is not None:
+        result |= {"surface": surface, "kept": about["parameters"]["kept"]}
+    screen.result(out=str(out), **result)
