@@ -16,6 +16,7 @@ from fairprune_sk.exceptions import (
     SuspectColumnWarning,
 )
 from fairprune_sk.pruner import FairPruner, load
+from fairprune_sk.search import FairPrunerCV
 from fairprune_sk.solvers import BilevelSolver
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ConstraintNotMetWarning",
     "DivergedError",
     "FairPruner",
+    "FairPrunerCV",
     "FairnessReport",
     "SmallGroupWarning",
     "SuspectColumnWarning",

@@ -110,7 +110,7 @@ def for_unseen(
         verbose=0,
     )
     folds, phases = [], iter(bars.phases("unseen rows", 2 * N_FOLDS))
-    for number, (learned, held) in enumerate(_folds(rows, seed)):
+    for number, (learned, held) in enumerate(alike_folds(rows, N_FOLDS, seed)):
         part = None if checkpoint is None else checkpoint.part(f"half {number}")
         of_half = next(phases), next(phases)  # those of a half that is there already stay unused
         if part is not None and part.saved is not None:
@@ -174,12 +174,24 @@ def _sums_on(device: torch.device, outcome: Tensor, weight: Tensor, kind: str) -
     return CellSums(outcome.to(where), weight.to(where))
 
 
-def _folds(given: Given, seed: int) -> Any:
-    """Rows to learn from and to hold out, alike in classes and groups."""
-    assert given.group is not None
-    strata = given.y * (given.group.max() + 2) + given.group
-    alike = np.bincount(strata - strata.min()).max() >= N_FOLDS
-    folds = (StratifiedKFold if alike else KFold)(N_FOLDS, shuffle=True, random_state=seed)
+def alike_folds(given: Given, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split rows into those to learn from and those to hold out, alike in classes and groups.
+
+    Parameters
+    ----------
+    given : Given
+    n_folds : int
+    seed : int
+
+    Returns
+    -------
+    list of (learned, held)
+        Positions of rows.
+    """
+    group = np.zeros(len(given.y), dtype=np.int64) if given.group is None else given.group
+    strata = given.y * (group.max() + 2) + group
+    alike = np.bincount(strata - strata.min()).max() >= n_folds
+    folds = (StratifiedKFold if alike else KFold)(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # may be of a single row
         return list(folds.split(np.empty(len(strata)), strata))

@@ -1,0 +1,107 @@
+"""A path: the networks of several sparsities and tolerances that one dense training leads to."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from fairprune_sk.fitting.dense import Dense, train_dense
+from fairprune_sk.fitting.fitted import Fitted, fitted_of
+from fairprune_sk.fitting.progress import Bars
+from fairprune_sk.fitting.pruning import epochs, prune
+from fairprune_sk.fitting.resident import table_of
+from fairprune_sk.fitting.task import Given, Settings, task_of
+from fairprune_sk.fitting.training import seeded
+from fairprune_sk.fitting.unseen import for_unseen
+
+STEP = 0.25
+"""Epochs of a step from one sparsity to the next, as a part of those of a pruning from dense."""
+
+
+class Point(NamedTuple):
+    """One network of a path.
+
+    Attributes
+    ----------
+    sparsity, tolerance : float
+        What was asked for.
+    fitted : Fitted
+    seconds : float
+        What it took beyond the networks before it.
+    """
+
+    sparsity: float
+    tolerance: float
+    fitted: Fitted
+    seconds: float
+
+
+def path(
+    given: Given,
+    estimator: Any,
+    settings: Settings,
+    seed: int,
+    sparsities: Sequence[float],
+    tolerances: Sequence[float],
+    unseen: bool,
+) -> Iterator[Point]:
+    """Train one dense network, and prune it along the sparsities, for each tolerance anew.
+
+    A network goes on from the one of the sparsity before it: its weights, masks and multipliers.
+    What training rows flatter (``unseen``) is measured once, in the middle of the grid.
+
+    Parameters
+    ----------
+    given : Given
+        With a parity, unless all tolerances are 1.
+    estimator : None, nn.Module class or instance, or skorch net
+    settings : Settings
+        Whose sparsity does not count.
+    seed : int
+    sparsities : sequence of float
+        In ascending order.
+    tolerances : sequence of float
+    unseen : bool
+        Whether the tolerances are for rows that the fit has not seen.
+
+    Yields
+    ------
+    Point
+        Sparsities first, then tolerances.
+    """
+    start = time.perf_counter()
+    if unseen and given.parity is not None:
+        middle = replace(settings, sparsity=sparsities[len(sparsities) // 2])
+        tolerance = sorted(tolerances)[len(tolerances) // 2]
+        given = for_unseen(_within(given, tolerance), estimator, middle, seed, Bars(None))
+    dense: Dense | None = None
+    for tolerance in tolerances:
+        given, last = _within(given, tolerance), None
+        for sparsity in sparsities:
+            here = replace(settings, sparsity=sparsity)
+            with seeded(seed, settings.device):
+                task = task_of(given, estimator, here, last)
+                table = table_of(task.rows, settings.device)
+                if last is None:
+                    of_task = dense = dense or train_dense(task, table)
+                else:
+                    n = len(task.rows)
+                    short = replace(here, max_epochs=math.ceil(STEP * epochs(settings, n)))
+                    task = replace(task, settings=short)
+                    of_task = train_dense(task, table)  # it is there: its logits are computed
+                run = prune(task, table, of_task)
+            last = fitted_of(task, of_task, run)
+            now = time.perf_counter()
+            yield Point(sparsity, tolerance, last, now - start)
+            start = now
+
+
+def _within(given: Given, tolerance: float) -> Given:
+    """Ask for another tolerance."""
+    if given.parity is None:
+        return given
+    requirement = replace(given.parity.requirement, tolerance=tolerance)
+    return replace(given, parity=replace(given.parity, requirement=requirement))

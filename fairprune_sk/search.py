@@ -1,0 +1,510 @@
+"""The whole trade-off of sparsity, fairness and accuracy in one fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from fairprune_sk.assessment import gap_estimate
+from fairprune_sk.assessment.selection import sparsest_within
+from fairprune_sk.fitting.fitted import Fitted
+from fairprune_sk.fitting.path import Point, path
+from fairprune_sk.fitting.task import Given, settings_of
+from fairprune_sk.fitting.unseen import alike_folds
+from fairprune_sk.pruner import FairPruner
+
+UNBOUND = 1.0
+"""The tolerance that None stands for: a gap cannot be larger."""
+
+RULES = ("sparsest_within", "score")
+
+
+class FairPrunerCV(ClassifierMixin, BaseEstimator):
+    """Search over sparsities and tolerances with cross-validation, for a fraction of the work.
+
+    In each fold one dense network is trained, and for each tolerance one run goes through the
+    sparsities and leaves a finished network at each; then the same on all rows. Groups are
+    compared on the held-out rows of all folds together, so that small ones are not judged by a
+    fifth of their rows.
+
+    Parameters
+    ----------
+    estimator : FairPruner, default=None
+        Whose other parameters are used; its tolerance is the gap that ``refit="sparsest_within"``
+        allows. ``FairPruner()`` by default. Callbacks, checkpoint and ``warm_start`` have no
+        effect.
+    sparsity : sequence of float in [0, 1), default=(0.5, 0.7, 0.8, 0.9, 0.95)
+    tolerance : sequence of float in [0, 1] or None, default=(0.01, 0.02, 0.05, 0.1, None)
+        None is a tolerance of 1: no bound. Not looked at where the estimator has no constraint.
+    cv : int, splitter or iterable of splits, default=5
+        A number makes that many folds, alike in classes and groups.
+    scoring : str or callable, default=None
+        Score that stands for accuracy, of each fold's held-out rows; None is accuracy.
+    refit : {"sparsest_within", "score"}, callable or False, default="sparsest_within"
+        Which network becomes ``best_estimator_``: the sparsest of those whose gap is within the
+        estimator's tolerance and whose score is within one standard error of the best; the one of
+        the best score; what the callable returns the index of, given ``cv_results_``; or none,
+        and none is trained on all rows.
+    n_jobs : int, default=None
+        Folds at a time, as for ``joblib.Parallel``; the results are the same for each number.
+        A fold takes one thread.
+    verbose : int, default=0
+        As for ``joblib.Parallel``.
+
+    Attributes
+    ----------
+    cv_results_ : dict
+        As that of ``GridSearchCV``, with the scores "score" and "gap". ``mean_test_gap`` is minus
+        the corrected gap of all held-out rows together; those of single folds are raw.
+    surface_ : DataFrame of shape (n_sparsities * n_tolerances, ...)
+        Sparsity, tolerance, accuracy (the score), accuracy_se, gap (corrected, of all held-out
+        rows), gap_low and gap_high (its 95% interval), raw_gap and noise_floor.
+    pareto_front_ : DataFrame
+        The rows of ``surface_`` that no other beats in sparsity, accuracy and gap.
+    best_index_ : int
+    best_params_ : dict
+    best_score_ : float
+    best_estimator_ : FairPruner
+        Fitted on all rows. Absent with ``refit=False``.
+    n_splits_ : int
+    classes_ : ndarray of shape (n_classes,)
+
+    See Also
+    --------
+    fairprune_sk.displays.TradeOffDisplay : Draws ``surface_``.
+
+    Notes
+    -----
+    With ``tolerance_on="unseen"``, what training rows flatter is measured once for each fold, in
+    the middle of the grid, where a fit of its own measures it at its own sparsity and tolerance.
+    The gap of the cell that was chosen leans downwards, since it was chosen: certify it on rows
+    that the search has not seen.
+
+    Examples
+    --------
+    >>> from fairprune_sk import FairPruner, FairPrunerCV
+    >>> from fairprune_sk.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(600, random_state=0)
+    >>> pruner = FairPruner(tolerance=0.3, tolerance_on="training", max_epochs=8, random_state=0)
+    >>> search = FairPrunerCV(pruner, sparsity=(0.5, 0.9), tolerance=(0.1, None), cv=2)
+    >>> search.fit(X, y, sensitive_features=s["sex"]).surface_.shape
+    (4, 9)
+    >>> search.network_at(0.9, 0.1).sparsity_ >= 0.9
+    True
+    """
+
+    __metadata_request__fit = {"sensitive_features": True, "control_features": True}
+
+    def __init__(
+        self,
+        estimator: FairPruner | None = None,
+        *,
+        sparsity: Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95),
+        tolerance: Sequence[float | None] = (0.01, 0.02, 0.05, 0.1, None),
+        cv: Any = 5,
+        scoring: str | Callable | None = None,
+        refit: str | Callable | bool = "sparsest_within",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ):
+        self.estimator = estimator
+        self.sparsity = sparsity
+        self.tolerance = tolerance
+        self.cv = cv
+        self.scoring = scoring
+        self.refit = refit
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """Those of the estimator."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags = self._pruner().__sklearn_tags__().input_tags
+        return tags
+
+    def _pruner(self) -> FairPruner:
+        """Make the estimator that a cell is fitted as."""
+        pruner = FairPruner() if self.estimator is None else clone(self.estimator)
+        if not isinstance(pruner, FairPruner):
+            raise TypeError(
+                f"Got estimator={self.estimator!r}, but expected a FairPruner: for a pipeline, put "
+                "FairPrunerCV into it as its last step."
+            )
+        return pruner.set_params(callbacks=None, checkpoint=None, warm_start=False, verbose=0)
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sensitive_features: Any = None,
+        control_features: Any = None,
+        sample_weight: Any = None,
+    ) -> FairPrunerCV:
+        """Fit every cell in every fold, and on all rows.
+
+        Parameters
+        ----------
+        X, y, sensitive_features, control_features, sample_weight
+            As for :meth:`FairPruner.fit`.
+
+        Returns
+        -------
+        FairPrunerCV
+
+        Raises
+        ------
+        ValueError
+            If an input or a parameter is not as described.
+        """
+        pruner = self._pruner()
+        sparsities = _grid("sparsity", self.sparsity, below_one=True)
+        tolerances = _grid("tolerance", self.tolerance)
+        _check_refit(self.refit)
+        pruner._validate_params()
+        given = pruner._given(X, y, None, sensitive_features, control_features, sample_weight)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if name in given.schema:
+                setattr(self, name, given.schema[name])
+        if given.parity is None:
+            tolerances = [UNBOUND]
+        elif given.parity.requirement.constraint.relative_to_dense:
+            raise ValueError(
+                f"Got constraint={pruner.constraint!r}, but a search compares gaps on rows that "
+                "no dense network is compared on: expected a constraint on rates."
+            )
+        pruner.random_state = check_random_state(pruner.random_state).randint(
+            np.iinfo(np.int32).max
+        )
+        splits = self._splits(given, pruner.random_state)
+        scorer = check_scoring(pruner, self.scoring)
+        grid = (sparsities, tolerances)
+        held = joblib.Parallel(self.n_jobs, verbose=self.verbose)(
+            joblib.delayed(_fold)(pruner, given, *grid, train, test, scorer)
+            for train, test in splits
+        )
+        rows = np.concatenate([test for _, test in splits])
+        asked = None
+        if given.parity is not None:
+            asked = {
+                "sensitive_features": sensitive_features,
+                "control_features": control_features,
+                "sample_weight": sample_weight,
+            }
+        cells = [(s, t) for t in tolerances for s in sparsities]
+        gaps = [_gap(pruner, given, asked, rows, [fold[i][0] for fold in held])
+                for i in range(len(cells))]  # fmt: skip
+        folds = [_gap_of_fold(pruner, given, asked, test, fold)
+                 for (_, test), fold in zip(splits, held, strict=True)]  # fmt: skip
+        scores = np.array([[fold[i][1] for fold in held] for i in range(len(cells))])
+        seconds = np.array([[fold[i][2] for fold in held] for i in range(len(cells))])
+        self.n_splits_, self.classes_ = len(splits), given.classes
+        self.surface_ = _surface(cells, scores, gaps)
+        self.pareto_front_ = _front(self.surface_)
+        self.cv_results_ = _results(cells, scores, np.array(folds).T, seconds, self.surface_)
+        networks = {}
+        if self.refit is not False:
+            with _one_thread():
+                for point in _path(pruner, given, *grid):
+                    networks[point.sparsity, point.tolerance] = point.fitted
+        self._networks, self._template = networks, pruner
+        if self.refit is not False:
+            self.best_index_ = self._best(pruner)
+            self.best_params_ = self.cv_results_["params"][self.best_index_]
+            self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+            self.best_estimator_ = self.network_at(**self.best_params_)
+        return self
+
+    def _splits(self, given: Given, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows to fit on and to hold out."""
+        if isinstance(self.cv, int) and not isinstance(self.cv, bool):
+            if not 2 <= self.cv <= len(given.y):
+                raise ValueError(
+                    f"Got cv={self.cv!r}, but expected at least 2 folds, and no more than rows "
+                    f"({len(given.y)})."
+                )
+            return alike_folds(given, self.cv, seed)
+        y = given.classes[given.y]
+        return list(check_cv(self.cv, y, classifier=True).split(np.empty((len(y), 1)), y))
+
+    def _best(self, pruner: FairPruner) -> int:
+        """Index of the cell that becomes the estimator."""
+        scores = self.cv_results_["mean_test_score"]
+        if self.refit == "score":
+            return int(np.argmax(scores))
+        rule = self.refit
+        if rule == "sparsest_within":
+            loss = float(self.surface_["accuracy_se"].to_numpy()[np.argmax(scores)])
+            limit = pruner.tolerance if self.surface_["gap"].notna().all() else None
+            rule = sparsest_within(
+                accuracy="score", max_gap=limit, max_accuracy_loss=min(loss, 1.0)
+            )
+        assert callable(rule)
+        return int(rule(self.cv_results_))
+
+    def network_at(self, sparsity: float, tolerance: float | None = None) -> FairPruner:
+        """Return the network of one cell, fitted on all rows.
+
+        Parameters
+        ----------
+        sparsity : float
+        tolerance : float or None
+            One of those searched; None, or what no bound was asked for with, is 1.
+
+        Returns
+        -------
+        FairPruner
+
+        Raises
+        ------
+        ValueError
+            If there is no such cell, or ``refit=False`` left none.
+        """
+        check_is_fitted(self)
+        key = (float(sparsity), UNBOUND if tolerance is None else float(tolerance))
+        if key not in self._networks:
+            cells = sorted(self._networks)
+            raise ValueError(
+                f"Got sparsity={sparsity!r}, tolerance={tolerance!r}, but expected one of {cells}."
+                if cells
+                else "Got refit=False, with which no network is trained on all rows."
+            )
+        return _as_estimator(self._template, self._networks[key], *key)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels that ``best_estimator_`` predicts.
+
+        Parameters
+        ----------
+        X : as for :meth:`FairPruner.predict`
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        return self._chosen().predict(X)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class by ``best_estimator_``.
+
+        Parameters
+        ----------
+        X : as for :meth:`FairPruner.predict_proba`
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+        """
+        return self._chosen().predict_proba(X)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits of ``best_estimator_``.
+
+        Parameters
+        ----------
+        X : as for :meth:`FairPruner.decision_function`
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, n_classes)
+        """
+        return self._chosen().decision_function(X)
+
+    def _chosen(self) -> FairPruner:
+        check_is_fitted(self)
+        if not hasattr(self, "best_estimator_"):
+            raise AttributeError("Got refit=False, with which no network is trained on all rows.")
+        return self.best_estimator_
+
+
+# ---------------------------------------------------------------------------------- parameters
+
+
+def _grid(name: str, values: Any, below_one: bool = False) -> list[float]:
+    """Check the values of one axis, ascending; None is no bound."""
+    expected = "numbers in [0, 1)" if below_one else "numbers in [0, 1], or None"
+    if isinstance(values, str) or not np.iterable(values) or not len(list(values)):
+        raise ValueError(f"Got {name}={values!r}, but expected a sequence of {expected}.")
+    numbers = []
+    for value in values:
+        if value is None and not below_one:
+            value = UNBOUND
+        fine = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+        if not fine or not 0 <= float(value) <= 1 or (below_one and float(value) == 1):
+            raise ValueError(f"Got {value!r} in {name}, but expected {expected}.")
+        numbers.append(float(value))
+    return sorted(set(numbers))
+
+
+def _check_refit(refit: Any) -> None:
+    if refit is not False and refit not in RULES and not callable(refit):
+        raise ValueError(f"Got refit={refit!r}, but expected one of {RULES}, a callable or False.")
+
+
+# ----------------------------------------------------------------------------------- the cells
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Take one thread: sums in another order would give other networks for another n_jobs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _path(
+    pruner: FairPruner, given: Given, sparsities: list[float], tolerances: list[float]
+) -> Iterator[Point]:
+    """Go through all cells on the given rows."""
+    settings, unseen = settings_of(pruner.get_params(deep=False)), pruner.tolerance_on == "unseen"
+    grid = (sparsities, tolerances)
+    return path(given, pruner.estimator, settings, pruner.random_state, *grid, unseen)
+
+
+def _as_estimator(
+    pruner: FairPruner, fitted: Fitted, sparsity: float, tolerance: float
+) -> FairPruner:
+    """Put a network into an estimator."""
+    cell = clone(pruner).set_params(sparsity=sparsity, tolerance=tolerance)
+    for name, value in fitted.attributes().items():
+        setattr(cell, name, value)
+    return cell
+
+
+def _fold(
+    pruner: FairPruner,
+    given: Given,
+    sparsities: list[float],
+    tolerances: list[float],
+    train: np.ndarray,
+    test: np.ndarray,
+    scorer: Callable,
+) -> list[tuple[np.ndarray, float, float]]:
+    """Predictions for the held-out rows, their score, and the seconds, of each cell."""
+    found, held = [], given.take(test)
+    y = held.classes[held.y]
+    with _one_thread():
+        for point in _path(pruner, given.take(train), sparsities, tolerances):
+            cell = _as_estimator(pruner, point.fitted, point.sparsity, point.tolerance)
+            found.append((cell.predict(held.X), float(scorer(cell, held.X, y)), point.seconds))
+    return found
+
+
+def _gap(
+    pruner: FairPruner,
+    given: Given,
+    asked: dict[str, Any] | None,
+    rows: np.ndarray,
+    predicted: list[np.ndarray],
+) -> Any:
+    """Estimate of the gap on some rows; None where nothing is compared."""
+    if asked is None or given.parity is None:
+        return None
+    requirement = given.parity.requirement
+    binary = len(given.classes) == 2
+    parts = {name: _rows_of(column, rows) for name, column in asked.items()}
+    return gap_estimate(
+        given.classes[given.y[rows]],
+        np.concatenate(predicted),
+        sensitive_features=parts["sensitive_features"],
+        control_features=parts["control_features"],
+        sample_weight=parts["sample_weight"],
+        missing_sensitive=pruner.missing_sensitive,
+        constraint=requirement.constraint,
+        gap_method=requirement.gap_method,
+        pos_label=given.classes[given.positive] if binary else None,
+    )
+
+
+def _rows_of(column: Any, rows: np.ndarray) -> Any:
+    """Rows of what a user passed, by position."""
+    if isinstance(column, dict):
+        return {name: _safe_indexing(part, rows) for name, part in column.items()}
+    return None if column is None else _safe_indexing(column, rows)
+
+
+def _gap_of_fold(
+    pruner: FairPruner, given: Given, asked: Any, test: np.ndarray, fold: list
+) -> list[float]:
+    """Raw gap of each cell on the held-out rows of one fold."""
+    gaps = [_gap(pruner, given, asked, test, [predicted]) for predicted, *_ in fold]
+    return [np.nan if found is None else found.gap for found in gaps]
+
+
+# --------------------------------------------------------------------------------- the results
+
+
+def _surface(cells: list[tuple[float, float]], scores: np.ndarray, gaps: list[Any]) -> pd.DataFrame:
+    """One row for each cell."""
+    names = {
+        "gap": "corrected",
+        "gap_low": "low",
+        "gap_high": "high",
+        "raw_gap": "gap",
+        "noise_floor": "noise_floor",
+    }
+    columns = {
+        name: [np.nan if gap is None else getattr(gap, part) for gap in gaps]
+        for name, part in names.items()
+    }
+    return pd.DataFrame(
+        {
+            "sparsity": [sparsity for sparsity, _ in cells],
+            "tolerance": [tolerance for _, tolerance in cells],
+            "accuracy": scores.mean(1),
+            "accuracy_se": scores.std(1, ddof=1) / scores.shape[1] ** 0.5,
+            **columns,
+        }
+    )
+
+
+def _front(surface: pd.DataFrame) -> pd.DataFrame:
+    """Rows that no other beats, or equals and beats in something."""
+    values = surface[["sparsity", "accuracy"]].assign(gap=-surface["gap"].fillna(0)).to_numpy()
+    beaten = [
+        ((values >= row).all(1) & (values > row).any(1)).any()  # by any
+        for row in values
+    ]
+    return surface[~np.array(beaten)].reset_index(drop=True)
+
+
+def _results(
+    cells: list[tuple[float, float]],
+    scores: np.ndarray,
+    gaps: np.ndarray,
+    seconds: np.ndarray,
+    surface: pd.DataFrame,
+) -> dict[str, Any]:
+    """Lay the cells out as ``GridSearchCV`` does."""
+    results: dict[str, Any] = {
+        "mean_fit_time": seconds.mean(1),
+        "std_fit_time": seconds.std(1),
+        "param_sparsity": np.ma.array([sparsity for sparsity, _ in cells]),
+        "param_tolerance": np.ma.array([tolerance for _, tolerance in cells]),
+        "params": [{"sparsity": sparsity, "tolerance": tolerance} for sparsity, tolerance in cells],
+    }
+    for name, values in {"score": scores, "gap": -gaps}.items():
+        for split in range(values.shape[1]):
+            results[f"split{split}_test_{name}"] = values[:, split]
+        mean = values.mean(1) if name == "score" else -surface["gap"].to_numpy()
+        results[f"mean_test_{name}"] = mean
+        results[f"std_test_{name}"] = values.std(1)
+        ranked = np.where(np.isnan(mean), -np.inf, mean)
+        results[f"rank_test_{name}"] = rankdata(-ranked, method="min").astype(np.int32)
+    return results
