@@ -1,0 +1,75 @@
+"""Every block of Python in the README and the pages runs, on tiny tables and with short fits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from torch import nn
+
+import fairprune_sk
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+# What would take minutes, and what takes its place.
+SHORT = {
+    "make_biased_classification(10_000,": "make_biased_classification(600,",
+    "sparsities=[0.8, 0.9],": "sparsities=[0.8],",
+    "seeds=5,": "seeds=1,",
+    "n_jobs=2,": "",
+}
+QUICK = 'tolerance_on="training", max_epochs=2'
+
+
+class Small(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch):
+    """Give what a reader of the pages has: a table in memory and in a file, and a network."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(400, 3)).astype(np.float32), columns=["a", "b", "c"])
+    s = pd.Series(np.where(rng.random(400) < 0.5, "x", "y"), name="sex")
+    y = (X["a"] + 0.5 * rng.normal(size=400) > 0).astype(int)
+    repaid = y.map({0: "no", 1: "yes"})
+    X.assign(repaid=repaid, sex=s, id=np.arange(400)).to_csv(tmp_path / "loans.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    return {
+        "fairprune_sk": fairprune_sk, "FairPruner": fairprune_sk.FairPruner, "Small": Small,
+        "X": X[:300], "y": y[:300], "s": s[:300],
+        "X_test": X[300:], "y_test": y[300:], "s_test": s[300:],
+    }  # fmt: skip
+
+
+def test_there_are_blocks_to_run():
+    assert sum(len(blocks(page)) for page in PAGES) >= 13
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_every_block_of_a_page_runs(page, known):
+    network = "" if page == "README.md" else "estimator=Small, "
+    if page == "docs/unseen.md":
+        known["s_test"] = known["s_test"].to_frame()
+        known["pruner"] = fairprune_sk.FairPruner(estimator=Small, max_epochs=2, tolerance=1.0)
+        known["pruner"].fit(known["X"], known["y"], sensitive_features=known["s"])
+    with sklearn.config_context():  # a block may set it for good
+        for block in sorted(blocks(page), key=lambda text: "(search, " in text):
+            for long, short in SHORT.items():
+                block = block.replace(long, short)
+            block = re.sub(r"FairPruner\((?=[^)])", f"FairPruner({network}{QUICK}, ", block)
+            # What reads a file of its own leaves the names of the other blocks alone.
+            exec(compile(block, page, "exec"), dict(known) if "loans.csv" in block else known)
