@@ -29,7 +29,7 @@ from fairprune_sk.pruner import FairPruner
 UNBOUND = 1.0
 """The tolerance that None stands for: a gap cannot be larger."""
 
-RULES = ("sparsest_within", "score")
+RULES = ("sparsest_within", "accuracy")
 
 
 class FairPrunerCV(ClassifierMixin, BaseEstimator):
@@ -53,7 +53,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         A number makes that many folds, alike in classes and groups.
     scoring : str or callable, default=None
         Score that stands for accuracy, of each fold's held-out rows; None is accuracy.
-    refit : {"sparsest_within", "score"}, callable or False, default="sparsest_within"
+    refit : {"sparsest_within", "accuracy"}, callable or False, default="sparsest_within"
         Which network becomes ``best_estimator_``: the sparsest of those whose gap is within the
         estimator's tolerance and whose score is within one standard error of the best; the one of
         the best score; what the callable returns the index of, given ``cv_results_``; or none,
@@ -67,8 +67,9 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     cv_results_ : dict
-        As that of ``GridSearchCV``, with the scores "score" and "gap". ``mean_test_gap`` is minus
-        the corrected gap of all held-out rows together; those of single folds are raw.
+        As that of ``GridSearchCV``, with the scores "accuracy" (what ``scoring`` says) and "gap".
+        ``mean_test_gap`` is minus the corrected gap of all held-out rows together; those of single
+        folds are raw.
     surface_ : DataFrame of shape (n_sparsities * n_tolerances, ...)
         Sparsity, tolerance, accuracy (the score), accuracy_se, gap (corrected, of all held-out
         rows), gap_low and gap_high (its 95% interval), raw_gap and noise_floor.
@@ -224,7 +225,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         if self.refit is not False:
             self.best_index_ = self._best(pruner)
             self.best_params_ = self.cv_results_["params"][self.best_index_]
-            self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+            self.best_score_ = float(self.cv_results_["mean_test_accuracy"][self.best_index_])
             self.best_estimator_ = self.network_at(**self.best_params_)
         return self
 
@@ -242,16 +243,14 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
 
     def _best(self, pruner: FairPruner) -> int:
         """Index of the cell that becomes the estimator."""
-        scores = self.cv_results_["mean_test_score"]
-        if self.refit == "score":
+        scores = self.cv_results_["mean_test_accuracy"]
+        if self.refit == "accuracy":
             return int(np.argmax(scores))
         rule = self.refit
         if rule == "sparsest_within":
             loss = float(self.surface_["accuracy_se"].to_numpy()[np.argmax(scores)])
             limit = pruner.tolerance if self.surface_["gap"].notna().all() else None
-            rule = sparsest_within(
-                accuracy="score", max_gap=limit, max_accuracy_loss=min(loss, 1.0)
-            )
+            rule = sparsest_within(max_gap=limit, max_accuracy_loss=min(loss, 1.0))
         assert callable(rule)
         return int(rule(self.cv_results_))
 
@@ -499,10 +498,10 @@ def _results(
         "param_tolerance": np.ma.array([tolerance for _, tolerance in cells]),
         "params": [{"sparsity": sparsity, "tolerance": tolerance} for sparsity, tolerance in cells],
     }
-    for name, values in {"score": scores, "gap": -gaps}.items():
+    for name, values in {"accuracy": scores, "gap": -gaps}.items():
         for split in range(values.shape[1]):
             results[f"split{split}_test_{name}"] = values[:, split]
-        mean = values.mean(1) if name == "score" else -surface["gap"].to_numpy()
+        mean = values.mean(1) if name == "accuracy" else -surface["gap"].to_numpy()
         results[f"mean_test_{name}"] = mean
         results[f"std_test_{name}"] = values.std(1)
         ranked = np.where(np.isnan(mean), -np.inf, mean)

@@ -63,11 +63,11 @@ def test_every_cell_is_in_the_results(search):
         (0.5, 0.1), (0.8, 0.1), (0.5, 1.0), (0.8, 1.0),
     ]  # fmt: skip
     assert results["params"][1] == {"sparsity": 0.8, "tolerance": 0.1}
-    splits = np.column_stack([results[f"split{i}_test_score"] for i in range(3)])
-    np.testing.assert_allclose(results["mean_test_score"], splits.mean(1))
+    splits = np.column_stack([results[f"split{i}_test_accuracy"] for i in range(3)])
+    np.testing.assert_allclose(results["mean_test_accuracy"], splits.mean(1))
     np.testing.assert_allclose(surface["accuracy"], splits.mean(1))
     np.testing.assert_array_equal(results["mean_test_gap"], -surface["gap"])
-    assert results["rank_test_score"].min() == results["rank_test_gap"].min() == 1
+    assert results["rank_test_accuracy"].min() == results["rank_test_gap"].min() == 1
     assert (surface["accuracy"] > 0.7).all() and search.n_splits_ == 3
 
 
@@ -126,7 +126,7 @@ def test_the_sparsest_within_is_chosen(search):
     within = surface[enough & (surface["gap"] <= 0.3)]
     assert surface["sparsity"][best] == within["sparsity"].max()
     assert search.best_params_ == search.cv_results_["params"][best]
-    assert search.best_score_ == search.cv_results_["mean_test_score"][best]
+    assert search.best_score_ == search.cv_results_["mean_test_accuracy"][best]
     assert search.best_estimator_.get_params()["sparsity"] == surface["sparsity"][best]
 
 
@@ -145,10 +145,10 @@ def test_two_processes_find_the_same(search, rows):
     X, y, s = rows
     with joblib.parallel_config(backend="threading"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstraintNotMetWarning)
-        other = clone(search).set_params(n_jobs=2, refit="score").fit(X, y, sensitive_features=s)
-    for name in ("split0_test_score", "split2_test_gap"):
+        other = clone(search).set_params(n_jobs=2, refit="accuracy").fit(X, y, sensitive_features=s)
+    for name in ("split0_test_accuracy", "split2_test_gap"):
         np.testing.assert_array_equal(other.cv_results_[name], search.cv_results_[name])
-    assert other.best_index_ == np.argmax(search.cv_results_["mean_test_score"])
+    assert other.best_index_ == np.argmax(search.cv_results_["mean_test_accuracy"])
     np.testing.assert_array_equal(
         other.network_at(0.8, 0.1).predict_proba(X), search.network_at(0.8, 0.1).predict_proba(X)
     )
@@ -203,7 +203,7 @@ def test_unseen_rows_are_asked_for_once_a_fold(rows, monkeypatch):
         ({"sparsity": (0.5, None)}, "None in sparsity"),
         ({"tolerance": 0.1}, "tolerance=0.1.*expected a sequence"),
         ({"tolerance": (0.1, "a")}, "'a' in tolerance"),
-        ({"refit": "best"}, "refit='best'.*'sparsest_within', 'score'"),
+        ({"refit": "best"}, "refit='best'.*'sparsest_within', 'accuracy'"),
         ({"cv": 1}, "cv=1.*at least 2"),
         ({"estimator": FairPruner(constraint="degradation_parity")}, "expected a constraint on"),
     ],
