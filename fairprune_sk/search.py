@@ -9,9 +9,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 import torch
-from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
@@ -20,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairprune_sk.assessment import gap_estimate
 from fairprune_sk.assessment.selection import sparsest_within
+from fairprune_sk.assessment.surface import front_of, results_of, surface_of
 from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.path import Point, path
 from fairprune_sk.fitting.task import Given, settings_of
@@ -213,9 +212,9 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         scores = np.array([[fold[i][1] for fold in held] for i in range(len(cells))])
         seconds = np.array([[fold[i][2] for fold in held] for i in range(len(cells))])
         self.n_splits_, self.classes_ = len(splits), given.classes
-        self.surface_ = _surface(cells, scores, gaps)
-        self.pareto_front_ = _front(self.surface_)
-        self.cv_results_ = _results(cells, scores, np.array(folds).T, seconds, self.surface_)
+        self.surface_ = surface_of(cells, scores, gaps)
+        self.pareto_front_ = front_of(self.surface_)
+        self.cv_results_ = results_of(cells, scores, np.array(folds).T, seconds, self.surface_)
         networks = {}
         if self.refit is not False:
             with _one_thread():
@@ -444,66 +443,3 @@ def _gap_of_fold(
     """Raw gap of each cell on the held-out rows of one fold."""
     gaps = [_gap(pruner, given, asked, test, [predicted]) for predicted, *_ in fold]
     return [np.nan if found is None else found.gap for found in gaps]
-
-
-# --------------------------------------------------------------------------------- the results
-
-
-def _surface(cells: list[tuple[float, float]], scores: np.ndarray, gaps: list[Any]) -> pd.DataFrame:
-    """One row for each cell."""
-    names = {
-        "gap": "corrected",
-        "gap_low": "low",
-        "gap_high": "high",
-        "raw_gap": "gap",
-        "noise_floor": "noise_floor",
-    }
-    columns = {
-        name: [np.nan if gap is None else getattr(gap, part) for gap in gaps]
-        for name, part in names.items()
-    }
-    return pd.DataFrame(
-        {
-            "sparsity": [sparsity for sparsity, _ in cells],
-            "tolerance": [tolerance for _, tolerance in cells],
-            "accuracy": scores.mean(1),
-            "accuracy_se": scores.std(1, ddof=1) / scores.shape[1] ** 0.5,
-            **columns,
-        }
-    )
-
-
-def _front(surface: pd.DataFrame) -> pd.DataFrame:
-    """Rows that no other beats, or equals and beats in something."""
-    values = surface[["sparsity", "accuracy"]].assign(gap=-surface["gap"].fillna(0)).to_numpy()
-    beaten = [
-        ((values >= row).all(1) & (values > row).any(1)).any()  # by any
-        for row in values
-    ]
-    return surface[~np.array(beaten)].reset_index(drop=True)
-
-
-def _results(
-    cells: list[tuple[float, float]],
-    scores: np.ndarray,
-    gaps: np.ndarray,
-    seconds: np.ndarray,
-    surface: pd.DataFrame,
-) -> dict[str, Any]:
-    """Lay the cells out as ``GridSearchCV`` does."""
-    results: dict[str, Any] = {
-        "mean_fit_time": seconds.mean(1),
-        "std_fit_time": seconds.std(1),
-        "param_sparsity": np.ma.array([sparsity for sparsity, _ in cells]),
-        "param_tolerance": np.ma.array([tolerance for _, tolerance in cells]),
-        "params": [{"sparsity": sparsity, "tolerance": tolerance} for sparsity, tolerance in cells],
-    }
-    for name, values in {"accuracy": scores, "gap": -gaps}.items():
-        for split in range(values.shape[1]):
-            results[f"split{split}_test_{name}"] = values[:, split]
-        mean = values.mean(1) if name == "accuracy" else -surface["gap"].to_numpy()
-        results[f"mean_test_{name}"] = mean
-        results[f"std_test_{name}"] = values.std(1)
-        ranked = np.where(np.isnan(mean), -np.inf, mean)
-        results[f"rank_test_{name}"] = rankdata(-ranked, method="min").astype(np.int32)
-    return results
