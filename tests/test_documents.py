@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from matplotlib import pyplot
 from torch import nn
 
 import fairprune_sk
@@ -46,11 +47,12 @@ def known(tmp_path, monkeypatch):
     X.assign(repaid=repaid, sex=s, id=np.arange(400)).to_csv(tmp_path / "loans.csv", index=False)
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
-    return {
+    yield {
         "fairprune_sk": fairprune_sk, "FairPruner": fairprune_sk.FairPruner, "Small": Small,
         "X": X[:300], "y": y[:300], "s": s[:300],
         "X_test": X[300:], "y_test": y[300:], "s_test": s[300:],
     }  # fmt: skip
+    pyplot.close("all")
 
 
 def test_there_are_blocks_to_run():

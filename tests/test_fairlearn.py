@@ -307,7 +307,7 @@ def test_moments_of_fairlearn_are_constraints(rows, name, bound):
     else:
         gap = 1 - rates.ratio(method="to_overall").min()
         tolerance = 1 - bound["ratio_bound"]
-    assert gap > 0.01
+    assert gap > 1e-3  # something to compare
     assert pruner.violation_ + tolerance == pytest.approx(gap, abs=1e-6)
 
 

@@ -208,5 +208,5 @@ def test_a_miss_says_which_rows_it_is_about(rows):
 
 def test_folds_with_a_class_of_one_row_are_cut_without_a_word():
     rows = SimpleNamespace(y=np.array([0, 0, 0, 1, 1, 2]), group=np.zeros(6, dtype=int))
-    held = [held for _, held in unseen._folds(rows, 0)]
+    held = [held for _, held in unseen.alike_folds(rows, 2, 0)]
     assert sorted(np.concatenate(held)) == [*range(6)]

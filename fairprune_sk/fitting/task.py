@@ -346,7 +346,8 @@ def layout_of(settings: Settings, module: nn.Module, X: Any) -> Layout:
     if sparsity > layout.max_sparsity:
         raise ValueError(
             f"Got sparsity={sparsity!r}, but with granularity={name!r} this network "
-            f"allows at most {layout.max_sparsity:.4f}: with less it may end constant."
+            f"allows at most {layout.max_sparsity:.4f}: every layer keeps at least one unit, and "
+            "the network enough weights to learn with."
         )
     if sparsity < layout.min_sparsity:
         raise ValueError(
