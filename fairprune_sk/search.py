@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -16,7 +17,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fairprune_sk.assessment import gap_estimate
+from fairprune_sk.assessment import fairness_gap, gap_estimate
 from fairprune_sk.assessment.selection import sparsest_within
 from fairprune_sk.assessment.surface import front_of, results_of, surface_of
 from fairprune_sk.fitting.fitted import Fitted
@@ -197,24 +198,28 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
             for train, test in splits
         )
         rows = np.concatenate([test for _, test in splits])
-        asked = None
-        if given.parity is not None:
-            asked = {
-                "sensitive_features": sensitive_features,
-                "control_features": control_features,
-                "sample_weight": sample_weight,
-            }
+        asked = {
+            "sensitive_features": sensitive_features,
+            "control_features": control_features,
+            "sample_weight": sample_weight,
+        }
         cells = [(s, t) for t in tolerances for s in sparsities]
-        gaps = [_gap(pruner, given, asked, rows, [fold[i][0] for fold in held])
-                for i in range(len(cells))]  # fmt: skip
-        folds = [_gap_of_fold(pruner, given, asked, test, fold)
-                 for (_, test), fold in zip(splits, held, strict=True)]  # fmt: skip
+        gaps, raw = [None] * len(cells), np.full((len(cells), len(splits)), np.nan)
+        if given.parity is not None:
+            ask = partial(_measured, pruner=pruner, given=given, asked=asked)
+            for i in range(len(cells)):
+                predicted = [fold[i][0] for fold in held]
+                gaps[i] = ask(gap_estimate, rows=rows, predicted=np.concatenate(predicted))
+                raw[i] = [
+                    ask(fairness_gap, rows=test, predicted=part)
+                    for (_, test), part in zip(splits, predicted, strict=True)
+                ]
         scores = np.array([[fold[i][1] for fold in held] for i in range(len(cells))])
         seconds = np.array([[fold[i][2] for fold in held] for i in range(len(cells))])
         self.n_splits_, self.classes_ = len(splits), given.classes
         self.surface_ = surface_of(cells, scores, gaps)
         self.pareto_front_ = front_of(self.surface_)
-        self.cv_results_ = results_of(cells, scores, np.array(folds).T, seconds, self.surface_)
+        self.cv_results_ = results_of(cells, scores, raw, seconds, self.surface_)
         networks = {}
         if self.refit is not False:
             with _one_thread():
@@ -247,9 +252,9 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
             return int(np.argmax(scores))
         rule = self.refit
         if rule == "sparsest_within":
-            loss = float(self.surface_["accuracy_se"].to_numpy()[np.argmax(scores)])
+            loss = self.surface_["accuracy_se"].to_numpy()[np.argmax(scores)]
             limit = pruner.tolerance if self.surface_["gap"].notna().all() else None
-            rule = sparsest_within(max_gap=limit, max_accuracy_loss=min(loss, 1.0))
+            rule = sparsest_within(max_gap=limit, max_accuracy_loss=min(float(loss), 1.0))
         assert callable(rule)
         return int(rule(self.cv_results_))
 
@@ -404,25 +409,23 @@ def _fold(
     return found
 
 
-def _gap(
+def _measured(
+    measure: Callable,
     pruner: FairPruner,
     given: Given,
-    asked: dict[str, Any] | None,
+    asked: dict[str, Any],
     rows: np.ndarray,
-    predicted: list[np.ndarray],
+    predicted: np.ndarray,
 ) -> Any:
-    """Estimate of the gap on some rows; None where nothing is compared."""
-    if asked is None or given.parity is None:
-        return None
+    """Gap on some rows: :func:`fairness_gap` or :func:`gap_estimate`."""
+    assert given.parity is not None
     requirement = given.parity.requirement
     binary = len(given.classes) == 2
     parts = {name: _rows_of(column, rows) for name, column in asked.items()}
-    return gap_estimate(
+    return measure(
         given.classes[given.y[rows]],
-        np.concatenate(predicted),
-        sensitive_features=parts["sensitive_features"],
-        control_features=parts["control_features"],
-        sample_weight=parts["sample_weight"],
+        predicted,
+        **parts,
         missing_sensitive=pruner.missing_sensitive,
         constraint=requirement.constraint,
         gap_method=requirement.gap_method,
@@ -435,11 +438,3 @@ def _rows_of(column: Any, rows: np.ndarray) -> Any:
     if isinstance(column, dict):
         return {name: _safe_indexing(part, rows) for name, part in column.items()}
     return None if column is None else _safe_indexing(column, rows)
-
-
-def _gap_of_fold(
-    pruner: FairPruner, given: Given, asked: Any, test: np.ndarray, fold: list
-) -> list[float]:
-    """Raw gap of each cell on the held-out rows of one fold."""
-    gaps = [_gap(pruner, given, asked, test, [predicted]) for predicted, *_ in fold]
-    return [np.nan if found is None else found.gap for found in gaps]

@@ -23,7 +23,7 @@ from sklearn.utils.estimator_checks import (
 from torch import nn
 
 from fairprune_sk import FairPruner, FairPrunerCV
-from fairprune_sk.assessment import gap_estimate
+from fairprune_sk.assessment import fairness_gap, gap_estimate
 from fairprune_sk.exceptions import ConstraintNotMetWarning
 
 
@@ -114,6 +114,10 @@ def test_the_gap_is_that_of_all_held_out_rows_together(rows):
             pos_label="yes",
         )
         assert (row.gap, row.raw_gap) == (expected.corrected, expected.gap)
+        for split, part in enumerate(test):
+            predicted = seen[row.sparsity, row.tolerance][split]
+            of_fold = fairness_gap(y[part], predicted, sensitive_features=s[part], pos_label="yes")
+            assert search.cv_results_[f"split{split}_test_gap"][row.Index] == -of_fold
     for use in (lambda: search.predict(X), lambda: search.network_at(0.5)):
         with pytest.raises((AttributeError, ValueError), match="refit=False"):
             use()

@@ -60,8 +60,23 @@ def front_of(surface: pd.DataFrame) -> pd.DataFrame:
     DataFrame
     """
     values = surface[["sparsity", "accuracy"]].assign(gap=-surface["gap"].fillna(0)).to_numpy()
+    return surface[unbeaten(values)].reset_index(drop=True)
+
+
+def unbeaten(values: np.ndarray) -> np.ndarray:
+    """Whether no other row is at least as good in everything and better in something.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, n_values)
+        The larger, the better; all known.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
     beaten = [((values >= row).all(1) & (values > row).any(1)).any() for row in values]
-    return surface[~np.array(beaten)].reset_index(drop=True)
+    return ~np.array(beaten, dtype=bool)
 
 
 def results_of(

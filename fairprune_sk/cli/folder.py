@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ def read_folder(path: Any) -> FittedFolder:
         description = TableDescription.from_dict(settings["description"])
         cleaner = TableCleaner.from_dict(settings["cleaning"])
         test_rows = pd.read_csv(path / TEST_ROWS)["row"].to_numpy(dtype=np.int64)
-        settings["data"]["digest"], settings["data"]["path"], settings["data"]["name"]  # noqa: B018
+        itemgetter("digest", "path", "name")(settings["data"])  # they are there
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"Got the folder {str(path)!r} whose {SETTINGS} or {TEST_ROWS} is not as fairprune "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairprune_sk.assessment.surface import unbeaten
 from fairprune_sk.displays.looks import BLUE, GREY, LIGHT, MARKERS, new_axes, start_at_zero
 from fairprune_sk.fairness.groups import counted
 
@@ -49,7 +50,8 @@ class TradeOffDisplay:
 
     def __init__(self, points: pd.DataFrame):
         points = points.copy()
-        points["on_front"] = _on_front(points["accuracy"].to_numpy(), points["gap"].to_numpy())
+        values = points[["accuracy"]].assign(gap=-points["gap"]).to_numpy(dtype=np.float64)
+        points["on_front"] = unbeaten(values)
         self.points = points
 
     @classmethod
@@ -182,18 +184,6 @@ class TradeOffDisplay:
             )  # fmt: skip
         if "sparsity" in points and points["sparsity"].nunique() > 1:
             ax.figure.colorbar(drawn, ax=ax, label="sparsity", pad=0.02)
-
-
-def _on_front(accuracy: np.ndarray, gap: np.ndarray) -> np.ndarray:
-    """Whether no other point is at least as good in both and better in one."""
-    order = np.lexsort((-accuracy, gap))
-    front, best, best_gap = np.zeros(len(gap), dtype=bool), -np.inf, np.nan
-    for i in order:
-        equal = accuracy[i] == best and gap[i] == best_gap
-        front[i] = accuracy[i] > best or equal
-        if accuracy[i] > best:
-            best, best_gap = accuracy[i], gap[i]
-    return front
 
 
 def _of_table(results: pd.DataFrame, accuracy: str, gap: str) -> pd.DataFrame:

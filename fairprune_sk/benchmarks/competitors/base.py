@@ -58,6 +58,23 @@ class Competitor(ClassifierMixin, BaseEstimator):
         return self.encoder_.transform(checked_table(self, X, reset=False))
 
 
+class Bounded(Competitor):
+    """A competitor with a base, a constraint and a tolerance, and no more to choose."""
+
+    def __init__(
+        self,
+        base: str = "logistic",
+        *,
+        constraint: str = "equalized_odds",
+        tolerance: float = 0.05,
+        random_state: Any = None,
+    ):
+        self.base = base
+        self.constraint = constraint
+        self.tolerance = tolerance
+        self.random_state = random_state
+
+
 def check_parameters(estimator: Any) -> None:
     """Refuse parameters that are not as documented, before any training."""
     choices = {"base": BASES, "constraint": CONSTRAINTS}

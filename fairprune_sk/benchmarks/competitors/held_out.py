@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from fairprune_sk.benchmarks.competitors.base import Competitor
+from fairprune_sk.benchmarks.competitors.base import Bounded
 from fairprune_sk.benchmarks.competitors.families import fit_encoder
 
 HELD_OUT = 0.3
@@ -21,7 +21,7 @@ SURE = 2 / 3
 """Probability from which a group is taken as known: OxonFair's default."""
 
 
-class HeldOutThresholds(Competitor):
+class HeldOutThresholds(Bounded):
     """A plain classifier with thresholds by guessed group, chosen on rows held out.
 
     OxonFair's ``FairPredictor`` [1]_ with its default search. A second classifier of the same
@@ -64,19 +64,6 @@ class HeldOutThresholds(Competitor):
     """
 
     can_be_exact = True
-
-    def __init__(
-        self,
-        base: str = "logistic",
-        *,
-        constraint: str = "equalized_odds",
-        tolerance: float = 0.05,
-        random_state: Any = None,
-    ):
-        self.base = base
-        self.constraint = constraint
-        self.tolerance = tolerance
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, *, sensitive_features: Any) -> HeldOutThresholds:
         """Fit both classifiers on seven rows in ten, and thresholds on the others.

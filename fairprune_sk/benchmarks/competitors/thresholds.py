@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from fairlearn.postprocessing import ThresholdOptimizer
 
-from fairprune_sk.benchmarks.competitors.base import Competitor
+from fairprune_sk.benchmarks.competitors.base import Bounded
 from fairprune_sk.benchmarks.competitors.families import fit_encoder
 
 
-def _known_groups(competitor: Competitor, sensitive_features: Any, n_rows: int) -> np.ndarray:
+def _known_groups(competitor: Bounded, sensitive_features: Any, n_rows: int) -> np.ndarray:
     """Name the group of each row, each with a threshold."""
     groups = competitor._groups(sensitive_features, n_rows)
     unknown = sorted(set(groups.tolist()) - set(competitor.groups_.tolist()))
@@ -24,7 +24,7 @@ def _known_groups(competitor: Competitor, sensitive_features: Any, n_rows: int) 
     return groups
 
 
-class Thresholds(Competitor):
+class Thresholds(Bounded):
     """A plain classifier with thresholds of its own for each group.
 
     fairlearn's ``ThresholdOptimizer`` [1]_, for the most accurate thresholds. It has to know the
@@ -66,19 +66,6 @@ class Thresholds(Competitor):
 
     needs_sensitive_features = True
     can_be_exact = True
-
-    def __init__(
-        self,
-        base: str = "logistic",
-        *,
-        constraint: str = "equalized_odds",
-        tolerance: float = 0.05,
-        random_state: Any = None,
-    ):
-        self.base = base
-        self.constraint = constraint
-        self.tolerance = tolerance
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, *, sensitive_features: Any) -> Thresholds:
         """Fit the classifier, then its thresholds on the same rows.
@@ -127,7 +114,7 @@ class Thresholds(Competitor):
         return self.classes_[positive]
 
 
-class RelaxedThresholds(Competitor):
+class RelaxedThresholds(Bounded):
     """A plain classifier with thresholds for each group that leave a gap, not only equal rates.
 
     error-parity's ``RelaxedThresholdOptimizer`` [1]_: the cheapest point under each group's ROC
@@ -168,19 +155,6 @@ class RelaxedThresholds(Competitor):
 
     needs_sensitive_features = True
     can_be_exact = True
-
-    def __init__(
-        self,
-        base: str = "logistic",
-        *,
-        constraint: str = "equalized_odds",
-        tolerance: float = 0.05,
-        random_state: Any = None,
-    ):
-        self.base = base
-        self.constraint = constraint
-        self.tolerance = tolerance
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, *, sensitive_features: Any) -> RelaxedThresholds:
         """Fit the classifier, then its thresholds on the same rows.
