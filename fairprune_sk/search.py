@@ -252,7 +252,8 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
             return int(np.argmax(scores))
         rule = self.refit
         if rule == "sparsest_within":
-            loss = self.surface_["accuracy_se"].to_numpy()[np.argmax(scores)]
+            # Not known of a single split: then only the best is as good as the best.
+            loss = self.surface_["accuracy_se"].fillna(0.0).to_numpy()[np.argmax(scores)]
             limit = pruner.tolerance if self.surface_["gap"].notna().all() else None
             rule = sparsest_within(max_gap=limit, max_accuracy_loss=min(float(loss), 1.0))
         assert callable(rule)

@@ -180,6 +180,16 @@ def test_without_a_constraint_only_sparsities_are_searched(rows):
     assert search.network_at(0.8).sparsity_ >= 0.8
 
 
+def test_one_split_is_enough(rows):
+    X, y, s = rows
+    cv = ShuffleSplit(1, test_size=0.3, random_state=0)
+    grid = {"sparsity": (0.5,), "tolerance": (0.1, None), "cv": cv}
+    search = FairPrunerCV(pruner(max_epochs=10, tolerance=1.0), **grid)
+    search.fit(X, y, sensitive_features=s)
+    assert search.surface_["accuracy_se"].isna().all()  # not known
+    assert search.best_score_ == search.surface_["accuracy"].max()
+
+
 def test_unseen_rows_are_asked_for_once_a_fold(rows, monkeypatch):
     from fairprune_sk.fitting import path
 

@@ -41,7 +41,7 @@ def surface_of(
             "sparsity": [sparsity for sparsity, _ in cells],
             "tolerance": [tolerance for _, tolerance in cells],
             "accuracy": scores.mean(1),
-            "accuracy_se": scores.std(1, ddof=1) / scores.shape[1] ** 0.5,
+            "accuracy_se": pd.DataFrame(scores).sem(axis=1),
             **columns,
         }
     )
