@@ -11,6 +11,7 @@ from fairprune_sk.solvers.base import Problem, Solver, SolverState, Start
 from fairprune_sk.solvers.bilevel import BilevelSolver, Bip
 from fairprune_sk.solvers.fairgrape import FairGrape
 from fairprune_sk.solvers.lottery_ticket import LotteryTicket
+from fairprune_sk.solvers.moving import AcDc, Rigl
 from fairprune_sk.solvers.one_shot import Fpgm, Grasp, Magnitude, RandomPruning, Snip
 from fairprune_sk.solvers.two_stages import FairThenPrune, PruneThenFair
 
@@ -27,11 +28,14 @@ SOLVERS: dict[str, type[Solver]] = {
     "prune_then_fair": PruneThenFair,
     "fair_then_prune": FairThenPrune,
     "balancing_act": BalancingAct,
+    "rigl": Rigl,
+    "acdc": AcDc,
 }
 """Every solver by the name that ``FairPruner(solver=...)`` takes."""
 
 __all__ = [
     "SOLVERS",
+    "AcDc",
     "BalancingAct",
     "BilevelSolver",
     "Bip",
@@ -45,6 +49,7 @@ __all__ = [
     "Problem",
     "PruneThenFair",
     "RandomPruning",
+    "Rigl",
     "Snip",
     "Solver",
     "SolverState",

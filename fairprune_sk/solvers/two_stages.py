@@ -107,7 +107,8 @@ class PruneThenFair(_TwoStages):
     ) -> tuple[SolverState, dict[str, Tensor]]:
         """Those of the stage."""
         if progress < self.switch:
-            return self.pruning.gradients(problem, state, batch, self._first(progress))
+            first = self._first(progress)
+            return self.pruning.gradients(_unaware(problem), state, batch, first)
         return super().gradients(problem, state, batch, progress)
 
 
@@ -184,7 +185,7 @@ class FairThenPrune(_TwoStages):
         if state.own is None:
             return super().gradients(problem, state, batch, progress)
         second = max(self._second(progress), 0.0)
-        inner, step = self.pruning.gradients(problem, _inner(state), batch, second)
+        inner, step = self.pruning.gradients(_unaware(problem), _inner(state), batch, second)
         return _outer(inner), step
 
 
@@ -200,6 +201,14 @@ class _Second:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         if self.own is not None:
             self.own.load_state_dict(saved["own"])
+
+
+def _unaware(problem: Problem) -> Problem:
+    """Problem of the pruning: rates are measured, and nothing is asked of them."""
+    term = problem.fairness
+    if term is None:
+        return problem
+    return replace(problem, fairness=FairnessTerm(term.parity, term.memory))
 
 
 def _inner(state: SolverState) -> SolverState:
