@@ -23,7 +23,6 @@ from fairprune_sk.solvers.base import (
     Solver,
     SolverState,
     load_tensors,
-    without_smallest,
 )
 from fairprune_sk.solvers.rewinding import REWINDS, check_rewind, rewound
 
@@ -300,16 +299,21 @@ class AcDc(Moving):
         Compressed phases that are each followed by a dense one; all of the same length.
     stop : float
         Fraction of training after which the last phase begins, compressed to the end.
+    importance : {"lamp", "magnitude", "uniform", "normal", "constant"}
+        What compares the weights of different layers; within a layer both of the first rank by
+        magnitude.
     """
 
     n_cycles: int = 4
     stop: float = 0.75
+    importance: str = "lamp"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         whole = isinstance(self.n_cycles, Integral) and self.n_cycles >= 1
         self._check("n_cycles", whole, "a positive whole number")
         self._check("stop", 0.0 < self.stop <= 1.0, "a number in (0, 1]")
+        self._check("importance", self.importance in IMPORTANCES, f"one of {sorted(IMPORTANCES)}")
 
     def settled(self, progress: float) -> bool:
         """Whether the last phase has begun."""
@@ -323,8 +327,7 @@ class AcDc(Moving):
 
     def begin(self, problem: Problem, state: SolverState) -> SolverState:
         """Compress the dense network a first time."""
-        state = without_smallest(problem, state, problem.sparsity)
-        return replace(state, own=Phases(0))
+        return replace(self._compressed(problem, state), own=Phases(0))
 
     def move(self, problem: Problem, state: SolverState, progress: float) -> SolverState:
         """Compress or decompress where a phase begins."""
@@ -337,5 +340,9 @@ class AcDc(Moving):
             masks = {name: torch.ones_like(mask) for name, mask in state.masks.items()}
             state = replace(state, masks=masks)
         else:
-            state = without_smallest(problem, state, problem.sparsity)
+            state = self._compressed(problem, state)
         return replace(state, own=Phases(phase))
+
+    def _compressed(self, problem: Problem, state: SolverState) -> SolverState:
+        scores = problem.layout.scores(IMPORTANCES[self.importance](state.prunable()))
+        return replace(state, masks=problem.layout.project(scores, problem.sparsity))
