@@ -159,8 +159,11 @@ def test_phases_are_compressed_and_dense_in_turns(n_cycles, n_steps):
         assert removed == (0 if phase % 2 else math.ceil(0.6 * n_weights))
         if last is not None and last.own.current == phase:
             assert all(torch.equal(last.masks[n], mask) for n, mask in after.masks.items())
-        if phase % 2:  # truly dense: every weight has a gradient
-            assert all(w.grad.count_nonzero() == w.numel() for w in after.weights.values())
+        if phase % 2 == 0:
+            compressed = after.masks
+        else:  # truly dense: what was removed learns again
+            learning = [after.weights[n].grad[~mask].any() for n, mask in compressed.items()]
+            assert any(learning)
         kinds.append(phase)
         last = after
     assert kinds == sorted(kinds) and kinds[-1] == 2 * n_cycles
@@ -229,7 +232,7 @@ def test_wrong_hyperparameters_are_refused(make, message):
 @pytest.mark.parametrize("kind", [Rigl, AcDc])
 def test_the_weights_see_the_constraint_and_multipliers_move(kind):
     def gradients(fair):
-        problem, batch = wide(sparsity=0.0)
+        problem, batch = make_problem(sparsity=0.0)
         if not fair:
             problem = type(problem)(**{**vars(problem), "fairness": None})
         solver = kind()
@@ -247,7 +250,7 @@ def test_the_weights_see_the_constraint_and_multipliers_move(kind):
 def test_pruning_before_fairness_knows_none(kind):
     found = []
     for fair in (True, False):
-        problem, batch = wide()
+        problem, batch = make_problem(sparsity=0.0)
         if not fair:
             problem = type(problem)(**{**vars(problem), "fairness": None})
         solver = PruneThenFair(pruning=kind())
