@@ -142,8 +142,8 @@ class FairPruner(
         The pruning algorithm: "bilevel", or one of the baselines of
         :mod:`fairprune_sk.solvers`: "magnitude", "lottery_ticket", "snip", "grasp", "fpgm",
         "bip" and "random" know no fairness (a constraint is then measured, and said to be
-        missed); "fairgrape", "prune_then_fair", "fair_then_prune" and "balancing_act" do. An
-        object brings hyperparameters of its own.
+        missed); "fairgrape", "prune_then_fair", "fair_then_prune", "balancing_act", "rigl" and
+        "acdc" do. An object brings hyperparameters of its own.
     max_epochs : int or "auto", default="auto"
         Epochs of the pruning phase. "auto" takes at least 400 steps, and 32 epochs of a table
         of moderate size.

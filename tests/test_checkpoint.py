@@ -183,8 +183,8 @@ def test_every_solver_goes_on(solver, rows, monkeypatch, tmp_path):
     settings = {"solver": solver, "estimator": net(), "constraint": "degradation_parity"}
     if solver == "fpgm":
         settings["granularity"] = "neuron"
-    if solver == "lottery_ticket":
-        settings["estimator"] = Small  # it asks for the initial weights
+    if solver in ("lottery_ticket", "rigl"):
+        settings["estimator"] = Small  # they ask for the initial weights
     whole = fit(rows, **settings)
     settings["checkpoint"] = str(tmp_path / "a.checkpoint")
     n_dense = len(whole.dense_estimator_.history) + 1

@@ -36,6 +36,8 @@ KNOWN = {
     "prune_then_fair": ("prune, then fair", WINE, "X"),
     "fair_then_prune": ("fair, then prune", INDIGO, "h"),
     "balancing_act": ("Balancing Act", BROWN, "8"),
+    "rigl": ("RigL", GREEN, "P"),
+    "acdc": ("AC/DC", SKY, "X"),
     "dense": ("dense", "black", "*"),
     "both": ("both", BLUE, "o"),
     "mask only": ("mask only", ORANGE, "^"),
