@@ -50,7 +50,8 @@ def sex(frame):
 
 
 def quick(**kwargs):
-    options = {"constraint": None, "max_epochs": 2, "random_state": 0} | kwargs
+    options = {"constraint": None, "max_epochs": 2, "random_state": 0, "tolerance_on": "training"}
+    options |= kwargs
     return FairPruner(**options)
 
 

@@ -28,7 +28,7 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_epoch_time_prints_its_ratios():
-    done = run("examples/epoch_time.py", "--rows", 3000, "--epochs", 4)
+    done = run("examples/epoch_time.py", "--rows", 2000, "--epochs", 4)
     assert done.returncode == 0, done.stderr
     assert "x plain" in done.stdout
 

@@ -457,6 +457,7 @@ def test_fairpruner_streams_images_in_both_phases(tmp_path, monkeypatch):
         sparsity=0.5,
         constraint="demographic_parity",
         tolerance=1.0,
+        tolerance_on="training",
         max_epochs=40,
         batch_size=100,
         random_state=0,

@@ -44,6 +44,7 @@ def data():
 def fit(data, estimator=Mlp, **kwargs):
     X, y, s = data
     settings = {"max_epochs": 8, "tolerance": 0.5, "sparsity": 0.5, "random_state": 0}
+    settings["tolerance_on"] = "training"
     return FairPruner(estimator, **settings | kwargs).fit(X, y, sensitive_features=s)
 
 

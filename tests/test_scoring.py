@@ -935,7 +935,8 @@ def test_with_fairpruner():
     from fairprune_sk.datasets import make_biased_classification
 
     X, y, s = make_biased_classification(400, random_state=0)
-    pruner = FairPruner(max_epochs=2, sparsity=0.5, constraint="demographic_parity", random_state=0)
+    quick = {"max_epochs": 2, "sparsity": 0.5, "tolerance_on": "training", "random_state": 0}
+    pruner = FairPruner(constraint="demographic_parity", **quick)
     with config_context(enable_metadata_routing=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # two epochs do not meet a tolerance
         search = GridSearchCV(

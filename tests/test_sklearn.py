@@ -68,12 +68,14 @@ class Grouped(FairPruner):
 
 def small(kind=FairPruner, **kwargs):
     options = {"constraint": None, "sparsity": 0.5, "max_epochs": 5, "random_state": 0}
+    options["tolerance_on"] = "training"  # for time: one fit, not three
     return kind(**options | kwargs)
 
 
 def defaults(kind=FairPruner, **kwargs):
     """With every default but the constraint, which needs groups, and the epochs, for time."""
-    return small(kind, sparsity=FairPruner().sparsity, max_epochs=100, **kwargs)
+    as_it_comes = {name: getattr(FairPruner(), name) for name in ("sparsity", "tolerance_on")}
+    return small(kind, **{**as_it_comes, "max_epochs": 100, **kwargs})
 
 
 def grouped():

@@ -34,7 +34,7 @@ class Small(nn.Sequential):
 
 @pytest.fixture
 def pruner():
-    return FairPruner(random_state=3, max_epochs=6, device="cpu")
+    return FairPruner(random_state=3, max_epochs=6, device="cpu", tolerance_on="training")
 
 
 def task(pruner, table, seed=0):
