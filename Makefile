@@ -10,7 +10,7 @@ TARGET ?=
 SENSITIVE ?=
 POSITIVE ?=
 
-.PHONY: demo test lint evidence attack unseen comparison benchmark clean
+.PHONY: demo test lint docs evidence attack unseen comparison benchmark clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,14 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# The site, with its examples run, in docs/_build/html: a few minutes.
+$(VENV)/.docs: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
