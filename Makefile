@@ -41,7 +41,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The figures of docs/evidence.md: real tables, five seeds, about twenty minutes on two cores.
+# With and without the sensitive column, in docs/comparison.md: about twenty minutes on two cores.
 evidence: $(VENV)/.test
 	$(BIN)/python examples/real_tables.py
 

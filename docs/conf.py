@@ -28,7 +28,7 @@ numpydoc_show_class_members = False
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 # Links to folders and to source files are for readers of the repository.
-suppress_warnings = ["myst.xref_missing", "config.cache"]
+suppress_warnings = ["config.cache"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -4,7 +4,7 @@ Each seed splits a table 70/30 (stratified), fits the default FairPruner with th
 only, and measures on the part that it has not seen. Prints one table, and writes every fit to a
 CSV as soon as it is done; a run that stops goes on from there::
 
-    python examples/real_tables.py --data ../shared/data --results docs/real_tables.csv
+    python examples/real_tables.py --data ../shared/data --results docs/comparison/real_tables.csv
 
 The tables are not part of the package: adult.csv.gz and compas.csv.gz are looked for in --data.
 """

@@ -192,7 +192,7 @@ class FairPruner(
         Of two classes the one that counts as selected.
     n_features_in_ : int
         Not where X is a dict.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Only where X has string column names.
     groups_ : ndarray of shape (n_groups,) or None
         The groups seen in fit (tuples where there are several sensitive columns).
@@ -516,7 +516,7 @@ class FairPruner(
 
         Returns
         -------
-        ndarray of shape (n_features_in_,), bool, or (n_selected,), int64
+        ndarray of shape (n_features,), bool, or (n_selected,), int64
 
         Raises
         ------
@@ -703,7 +703,8 @@ class FairPruner(
         value that stands for a missing one. Other networks keep their inputs: ``X``, or the names
         of the dict. :meth:`onnx_inputs` makes the inputs from a table.
 
-        The outputs are ``probabilities``, of shape (n, n_classes), and ``label``, of shape (n,).
+        The outputs are ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), in
+        this order, as skl2onnx has them.
 
         Parameters
         ----------

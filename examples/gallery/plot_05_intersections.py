@@ -2,8 +2,9 @@
 Intersections and control features
 ==================================
 
-Two sensitive columns make intersections; groups are compared within values of the control
-feature. Read the sizes first.
+Two sensitive columns make intersections: a network may be fair by sex and fair by age, and not to
+young women. Groups are compared within values of the control feature. Read the sizes first: what is
+small cannot be told.
 """
 
 from sklearn.model_selection import train_test_split
@@ -11,16 +12,14 @@ from sklearn.model_selection import train_test_split
 from fairprune_sk import FairPruner, fairness_report
 from fairprune_sk.datasets import make_biased_classification
 
-X, y, s = make_biased_classification(2000, random_state=0)
-X, X_test, y, y_test, s, s_test = train_test_split(X, y, s, test_size=0.4, random_state=0)
+X, y, s = make_biased_classification(8000, random_state=0)
+X, X_test, y, y_test, s, s_test = train_test_split(X, y, s, train_size=2000, random_state=0)
 
-pruner = FairPruner(max_epochs=15, tolerance_on="training", random_state=0)
-pruner.fit(X, y, sensitive_features=s, control_features=X["purpose"] == "home")
+home, home_test = (table["loan_purpose"].eq("home").rename("home") for table in (X, X_test))
+
+pruner = FairPruner(tolerance=0.2, tolerance_on="training", random_state=0)
+pruner.fit(X, y, sensitive_features=s, control_features=home)
 report = fairness_report(
-    pruner,
-    X_test,
-    y_test,
-    sensitive_features=s_test,
-    control_features=(X_test["purpose"] == "home").rename("home loan"),
+    pruner, X_test, y_test, sensitive_features=s_test, control_features=home_test
 )
 print(report)

@@ -2,8 +2,8 @@
 Certifying
 ==========
 
-An estimate is no proof. A certificate bounds the gap for the people whom the rows were drawn
-from, and says how many rows would decide.
+An estimate is no proof. A certificate bounds the gap for the people whom the rows were drawn from,
+and says how many rows would decide where these do not.
 """
 
 from sklearn.model_selection import train_test_split
@@ -11,10 +11,13 @@ from sklearn.model_selection import train_test_split
 from fairprune_sk import FairPruner, certify
 from fairprune_sk.datasets import make_biased_classification
 
-X, y, s = make_biased_classification(2000, random_state=0)
-X, X_test, y, y_test, s, s_test = train_test_split(X, y, s, test_size=0.4, random_state=0)
+X, y, s = make_biased_classification(22_000, random_state=0)
+X, X_test, y, y_test, s, s_test = train_test_split(X, y, s, train_size=2000, random_state=0)
 
-pruner = FairPruner(max_epochs=15, tolerance_on="training", random_state=0).fit(
-    X, y, sensitive_features=s["sex"]
-)
+pruner = FairPruner(tolerance=0.1, random_state=0).fit(X, y, sensitive_features=s["sex"])
+print(certify(pruner, X_test[:800], y_test[:800], sensitive_features=s_test["sex"][:800]))
+
+# %%
+# The same network, on 25 times as many rows.
+
 print(certify(pruner, X_test, y_test, sensitive_features=s_test["sex"]))

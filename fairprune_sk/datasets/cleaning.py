@@ -95,7 +95,7 @@ class TableCleaner(TransformerMixin, BaseEstimator):
     dropped_ : dict of str
         Why a column is left out, by its name.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
 
     Warns
     -----

@@ -188,8 +188,8 @@ def assembled(onnx: Any, fitted: Fitted, columns: list[Column], network: Any) ->
     graph.initializer.extend([*constants, classes])
     graph.output.extend(
         [
-            make.make_tensor_value_info("probabilities", single, ["n", len(fitted.classes)]),
             make.make_tensor_value_info("label", classes.data_type, ["n"]),
+            make.make_tensor_value_info("probabilities", single, ["n", len(fitted.classes)]),
         ]
     )
     words = {column.name: column.missing for column in columns if column.keys is not None}
