@@ -24,6 +24,7 @@ exclude_patterns = ["_build", "_templates", "gallery/*.py", "gallery/*.ipynb"]
 exclude_patterns += ["gallery/*.md5", "gallery/*.json", "gallery/*.zip", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc says them, in words
 numpydoc_show_class_members = False
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
@@ -35,6 +36,7 @@ copybutton_prompt_is_regexp = True
 html_theme = "pydata_sphinx_theme"
 html_title = "fairprune_sk"
 html_show_sourcelink = False
+html_sidebars = {"*": [], "api": ["sidebar-nav-bs"]}  # the others have nothing below them
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
@@ -44,6 +46,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "capture_repr": ("_repr_html_",),
     "image_scrapers": ("matplotlib",),
     "abort_on_example_error": True,
     "download_all_examples": False,

@@ -117,4 +117,5 @@ def test_the_reference_lists_every_public_name():
     for room in re.findall(r"^``(fairprune_sk[.\w]*)``$", page, re.M):
         section = page.split(f"``{room}``\n", 1)[1].split("``fairprune_sk", 1)[0]
         for name in importlib.import_module(room).__all__:
-            assert re.search(rf"^(   |- ``|- ``.*\.){name}\b", section, re.M), (room, name)
+            listed = re.search(rf"^(   |- ``|- ``.*\.){name}\b", section, re.M)
+            assert listed, (room, name)

@@ -27,4 +27,12 @@ pipeline = make_pipeline(
     preparation, FairPruner(constraint="demographic_parity", tolerance=0.1, random_state=0)
 )
 pipeline.fit(X, y, fairpruner__sensitive_features=s["sex"])
-print(fairness_report(pipeline, X_test, y_test, sensitive_features=s_test["sex"]))
+report = fairness_report(pipeline, X_test, y_test, sensitive_features=s_test["sex"])
+print(report)
+
+# %%
+# Dense against pruned, by group.
+
+from fairprune_sk.displays import RatesByGroupDisplay
+
+RatesByGroupDisplay.from_report(report)

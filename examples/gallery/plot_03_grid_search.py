@@ -31,3 +31,10 @@ with tempfile.TemporaryDirectory() as memory, sklearn.config_context(enable_meta
 columns = ["param_sparsity", "param_fairness_weight", "mean_test_accuracy", "mean_test_gap"]
 print(pd.DataFrame(search.cv_results_)[columns].round(3).to_string(index=False))
 print("chosen:", search.best_params_)
+
+# %%
+# Accuracy against the gap, for each network of the search.
+
+from fairprune_sk.displays import TradeOffDisplay
+
+TradeOffDisplay.from_results(search, tolerance=0.2)

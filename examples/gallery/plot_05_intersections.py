@@ -23,3 +23,10 @@ report = fairness_report(
     pruner, X_test, y_test, sensitive_features=s_test, control_features=home_test
 )
 print(report)
+
+# %%
+# Dense against pruned, by group.
+
+from fairprune_sk.displays import RatesByGroupDisplay
+
+RatesByGroupDisplay.from_report(report)

@@ -38,3 +38,10 @@ pruner = FairPruner(net, sparsity=0.5, tolerance=0.1, random_state=0)
 pruner.fit(X, y, sensitive_features=s["sex"])
 print(pruner.network_)
 print(fairness_report(pruner, X_test, y_test, sensitive_features=s_test["sex"]))
+
+# %%
+# How it came about: loss, gap, multipliers and sparsity by epoch.
+
+from fairprune_sk.displays import HistoryDisplay
+
+HistoryDisplay.from_estimator(pruner)

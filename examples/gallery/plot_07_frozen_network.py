@@ -44,4 +44,12 @@ pruner.fit(X, y, sensitive_features=s["sex"])
 print(
     f"accuracy of yours {net.score(X_test, y_test):.3f}, pruned {pruner.score(X_test, y_test):.3f}"
 )
-print(fairness_report(pruner, X_test, y_test, sensitive_features=s_test["sex"]))
+report = fairness_report(pruner, X_test, y_test, sensitive_features=s_test["sex"])
+print(report)
+
+# %%
+# Dense against pruned, by group.
+
+from fairprune_sk.displays import RatesByGroupDisplay
+
+RatesByGroupDisplay.from_report(report)

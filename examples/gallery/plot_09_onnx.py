@@ -37,3 +37,10 @@ for output, value in zip(session.get_outputs(), outputs, strict=True):
 
 differences = np.abs(outputs[-1] - pruner.predict_proba(X_test))
 print(f"largest difference to Python: {differences.max():.1e}")
+
+# %%
+# What the graph still reads of each column.
+
+from fairprune_sk.displays import ColumnsDisplay
+
+ColumnsDisplay.from_estimator(pruner)

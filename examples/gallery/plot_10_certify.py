@@ -21,3 +21,11 @@ print(certify(pruner, X_test[:800], y_test[:800], sensitive_features=s_test["sex
 # The same network, on 25 times as many rows.
 
 print(certify(pruner, X_test, y_test, sensitive_features=s_test["sex"]))
+
+# %%
+# What a certificate does not look at: how well each group is ranked, and whether its probabilities
+# are what they say.
+
+from fairprune_sk.displays import CurvesByGroupDisplay
+
+CurvesByGroupDisplay.from_estimator(pruner, X_test, y_test, sensitive_features=s_test["sex"])

@@ -13,10 +13,17 @@ X, y, s = make_biased_classification(1500, random_state=0)
 frame = X.assign(repaid=y.to_numpy(), sex=s["sex"].to_numpy())
 table = table_from_frame(frame, TableDescription(target="repaid", sensitive=("sex",)), "loans")
 fits = benchmark(
-    ["threshold_optimizer(logistic)", "exponentiated_gradient(logistic)"],
+    ["fairpruner", "bip", "threshold_optimizer(logistic)"],
     [table],
     sparsities=[0.8],
     seeds=2,
 )
 columns = ["method", "seed", "constraint", "accuracy", "gap", "noise_floor"]
 print(fits[columns].round(3).to_string(index=False))
+
+# %%
+# The grey area is what fair networks would show on as many rows.
+
+from fairprune_sk.benchmarks.figures import trade_off
+
+figure = trade_off(fits, sparsity=0.8)
