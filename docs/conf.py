@@ -3,6 +3,7 @@
 import re
 import warnings
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 import matplotlib
 
@@ -24,6 +25,7 @@ exclude_patterns = ["_build", "_templates", "gallery/*.py", "gallery/*.ipynb"]
 exclude_patterns += ["gallery/*.md5", "gallery/*.json", "gallery/*.zip", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # numpydoc says them, in words
 numpydoc_show_class_members = False
 myst_heading_anchors = 4
@@ -48,6 +50,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "within_subsection_order": "FileNameSortKey",
     "capture_repr": ("_repr_html_",),
+    "default_thumb_file": str(Path(__file__).parent / "comparison" / "trade_off_90.png"),
     "image_scrapers": ("matplotlib",),
     "abort_on_example_error": True,
     "download_all_examples": False,

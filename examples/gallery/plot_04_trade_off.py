@@ -29,4 +29,4 @@ print(search.surface_.round(3).T.to_string())
 
 from fairprune_sk.displays import TradeOffDisplay
 
-TradeOffDisplay.from_results(search, tolerance=0.1)
+TradeOffDisplay.from_results(search, tolerance=0.2)

@@ -20,10 +20,3 @@ fits = benchmark(
 )
 columns = ["method", "seed", "constraint", "accuracy", "gap", "noise_floor"]
 print(fits[columns].round(3).to_string(index=False))
-
-# %%
-# The grey area is what fair networks would show on as many rows.
-
-from fairprune_sk.benchmarks.figures import trade_off
-
-figure = trade_off(fits, sparsity=0.8)

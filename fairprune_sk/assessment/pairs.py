@@ -13,8 +13,8 @@ from fairprune_sk.assessment.rates import Rows
 from fairprune_sk.fairness.groups import counted
 from fairprune_sk.fairness.requirement import Requirement
 
-_MOST_ROWS = 10**9
-"""Where more rows of a cell than this are needed, no number of them is named."""
+_MOST_ROWS = 10**6
+"""Where more rows of a cell than this are needed, the gap is at the tolerance: none is named."""
 
 _MARGIN = 1.05
 """On the distance of an approximate limit from what was seen: exact bounds are up to 4% wider."""
