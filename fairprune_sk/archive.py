@@ -36,7 +36,7 @@ from fairprune_sk.solvers import SOLVERS, Enforcement
 if sys.platform != "win32":
     import fcntl
 
-VERSION = 2
+VERSION = 3
 """Of the format: files of another one are refused."""
 
 MAX_BYTES = 2**32

@@ -20,6 +20,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -61,6 +62,16 @@ LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 # More cannot be meant: they would take years.
 MOST_EPOCHS = int(np.iinfo(np.int32).max)
+
+
+def _has_dense(pruner: FairPruner) -> bool:
+    fitted = getattr(pruner, "_fitted", None)
+    if fitted is not None and fitted.slim:
+        raise AttributeError(
+            "There is no predict_dense: the estimator was saved with slim=True, without its dense "
+            "network."
+        )
+    return True
 
 
 class FairPruner(
@@ -432,6 +443,8 @@ class FairPruner(
     def _fit(self, context: Any, data: dict[str, Any], bars: Bars, **metadata: Any) -> Fitted:
         """Check everything, train, prune."""
         last = self._fitted if self.warm_start and hasattr(self, "_fitted") else None
+        if last is not None:
+            last.check_whole("warm_start=True")
         given = self._given(data["X"], data["y"], last, **metadata)
         settings = settings_of(self.get_params(deep=False))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
@@ -578,8 +591,11 @@ class FairPruner(
         X = self._checked(X)
         return self._fitted.labels(self._fitted.scores(X))
 
+    @available_if(_has_dense)
     def predict_dense(self, X: Any) -> np.ndarray:
         """Labels that the dense network predicts, for comparison.
+
+        Absent after loading what was saved with ``slim=True``.
 
         Parameters
         ----------
@@ -796,7 +812,7 @@ class FairPruner(
         check_is_fitted(self)
         return None if X is None else self._checked(X)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: Any, *, slim: bool = False) -> None:
         """Write to a file without code: weights as safetensors, the rest as JSON.
 
         An interrupted or failed write leaves a file that was there before as it was.
@@ -805,6 +821,10 @@ class FairPruner(
         ----------
         path : str or path
             :func:`fairprune_sk.load` reads it.
+        slim : bool
+            Whether to leave out the dense network and the masks, which most of the file is. What
+            is loaded predicts, transforms and exports as before; ``predict_dense``,
+            ``cost_report``, ``warm_start`` and the displays of layers and columns need the rest.
 
         Raises
         ------
@@ -833,7 +853,7 @@ class FairPruner(
         check_is_fitted(self)
         parameters = self.get_params(deep=False)
         del parameters["estimator"]
-        write_fitted(path, self._fitted, parameters)
+        write_fitted(path, self._fitted.slimmed() if slim else self._fitted, parameters)
 
     def was_fitted_on(self, X: Any) -> bool:
         """Whether X is the very table that ``fit`` saw: fairness there says little.
@@ -880,6 +900,8 @@ def load(path: Any, *, modules: Any = None) -> FairPruner:
         for name, value in fitted.attributes().items():
             setattr(pruner, name, value)
         if (row := example_row(fitted)) is not None:
-            for predicted in (pruner.predict, pruner.predict_dense, pruner.transform):
+            for predicted in (pruner.predict, pruner.transform):
                 predicted(row)
+            if not fitted.slim:
+                pruner.predict_dense(row)
     return pruner

@@ -105,6 +105,37 @@ def test_a_loaded_estimator_is_an_estimator(small, numbers, tmp_path):
     np.testing.assert_array_equal(refitted.predict_proba(X), expected)
 
 
+@pytest.mark.parametrize("granularity", ["unstructured", "neuron"])
+def test_a_slim_file_predicts_and_says_what_it_lacks(numbers, tmp_path, granularity):
+    X, y, s = numbers
+    for own in (None, Mlp):
+        settings = {"constraint": "equalized_odds", "tolerance": 1.0, "granularity": granularity}
+        settings["tolerance_on"] = "training"
+        pruner = quick(own, **settings).fit(X, y, sensitive_features=s)
+        whole, slim = tmp_path / "whole", tmp_path / "slim"
+        pruner.save(whole)
+        pruner.save(slim, slim=True)
+        assert slim.stat().st_size < 0.7 * whole.stat().st_size
+        loaded = load(slim, modules=own)
+        loaded.save(slim)  # stays slim
+        loaded = pickle.loads(pickle.dumps(load(slim, modules=own)))
+        for method in ("predict_proba", "transform"):
+            expected = getattr(pruner, method)(X)
+            np.testing.assert_array_equal(getattr(loaded, method)(X), expected)
+        assert loaded.sparsity_ == pruner.sparsity_ and not hasattr(loaded, "masks_")
+        report = fairness_report(loaded, X, y, sensitive_features=s)
+        assert report.overall.loc["accuracy"].iloc[-1] == pruner.score(X, y)
+        assert "Sparsity" in str(report) and loaded._repr_html_()
+        with pytest.raises(AttributeError, match="saved with slim=True"):
+            loaded.predict_dense(X)
+        with pytest.raises(ValueError, match="Got cost_report for an estimator that was saved"):
+            loaded.cost_report(X)
+        with pytest.raises(ValueError, match="Got warm_start=True for an estimator"):
+            loaded.set_params(warm_start=True).fit(X, y, sensitive_features=s)
+        again = loaded.set_params(warm_start=False).fit(X, y, sensitive_features=s)
+        np.testing.assert_array_equal(again.predict_dense(X), pruner.predict_dense(X))
+
+
 def test_the_same_estimator_gives_the_same_file(small, tmp_path):
     for name in "ab":
         small.save(tmp_path / name)
@@ -441,18 +472,18 @@ def test_an_edited_file_is_refused(file):
 )
 def test_only_known_things_are_built(file, content):
     rewritten(file, lambda manifest, state: state["dict"][0].__setitem__(1, content))
-    with pytest.raises(ValueError, match="state is not as version 2 writes it"):
+    with pytest.raises(ValueError, match="state is not as version 3 writes it"):
         load(file)
 
 
-@pytest.mark.parametrize(("version", "age"), [(3, "newer"), (1, "older")])
+@pytest.mark.parametrize(("version", "age"), [(4, "newer"), (2, "older")])
 def test_a_file_of_another_version_says_so(file, version, age):
     rewritten(file, lambda manifest, state: manifest.update(version=version))
-    with pytest.raises(ValueError, match=f"version {version}, but expected 2.*{age} fairprune_sk"):
+    with pytest.raises(ValueError, match=f"version {version}, but expected 3.*{age} fairprune_sk"):
         load(file)
 
 
-@pytest.mark.parametrize("version", [0, -5, 1.9, 2.0, 2.9, "2", True, None, [2]])
+@pytest.mark.parametrize("version", [0, -5, 1.9, 3.0, 2.9, "3", True, None, [3]])
 def test_a_version_that_was_never_written_is_refused(file, version):
     rewritten(file, lambda manifest, state: manifest.update(version=version))
     with pytest.raises(ValueError, match="a.fairprune of format version"):

@@ -11,7 +11,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import column_or_1d
 
-from fairprune_sk.assessment.classifiers import check_predicted, positive_last, unwrapped
+from fairprune_sk.assessment.classifiers import (
+    check_predicted,
+    is_pruner,
+    positive_last,
+    unwrapped,
+)
 from fairprune_sk.assessment.gaps import (
     check_gap_method,
     gaps_by_class,
@@ -309,7 +314,7 @@ def _asked(
     model: Any, constraint: Any, tolerance: float | None, gap_method: str | None
 ) -> Requirement:
     """Return what is to be certified: what a user says, then what the pruner was fitted for."""
-    own = requirement_of(model) if hasattr(model, "predict_dense") else None
+    own = requirement_of(model) if is_pruner(model) else None
     if constraint is not None or own is None:
         notion = notion_of("equalized_odds" if constraint is None else constraint)
     else:

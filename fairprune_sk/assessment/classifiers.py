@@ -24,7 +24,7 @@ def unwrapped(estimator: Any) -> tuple[list[Any], Any]:
     classifier : fitted estimator
     """
     transformers = []
-    while not hasattr(estimator, "predict_dense"):
+    while not is_pruner(estimator):
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(estimator, Pipeline):
@@ -33,6 +33,11 @@ def unwrapped(estimator: Any) -> tuple[list[Any], Any]:
         else:
             break
     return transformers, estimator
+
+
+def is_pruner(estimator: Any) -> bool:
+    """Whether an estimator is a FairPruner, or like one; its dense network may be left out."""
+    return hasattr(type(estimator), "predict_dense")
 
 
 def checked_classes(model: Any, y: np.ndarray) -> list[Any]:

@@ -123,6 +123,7 @@ def cost_report(
     """
     if any(size < 1 for size in batch_sizes):
         raise ValueError(f"Got batch_sizes={batch_sizes!r}, but expected positive integers.")
+    fitted.check_whole("cost_report")
     device = device_of(fitted.network)
     networks = {
         "dense": copy.deepcopy(fitted.dense_module).to(device).eval(),

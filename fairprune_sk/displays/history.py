@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from fairprune_sk.assessment.classifiers import unwrapped
+from fairprune_sk.assessment.classifiers import is_pruner, unwrapped
 from fairprune_sk.displays.looks import BLUE, GREY, RED, new_axes, shown
 from fairprune_sk.fairness.requirement import requirement_of
 
@@ -149,7 +149,7 @@ def fitted_pruner(estimator: Any) -> Any:
         If there is none.
     """
     _, model = unwrapped(estimator)
-    if not hasattr(model, "predict_dense"):
+    if not is_pruner(model):
         raise ValueError(
             f"Got {type(model).__name__}, but expected a FairPruner, or a pipeline or search that "
             "ends in one."

@@ -57,7 +57,9 @@ class RemovedByLayerDisplay:
         -------
         RemovedByLayerDisplay
         """
-        masks = fitted_pruner(estimator).masks_
+        model = fitted_pruner(estimator)
+        model._fitted.check_whole("RemovedByLayerDisplay")
+        masks = model.masks_
         kept = {name: int(mask.sum()) for name, mask in masks.items()}
         layers = pd.DataFrame({"kept": kept})
         layers["removed"] = [mask.numel() - kept[name] for name, mask in masks.items()]
@@ -151,6 +153,7 @@ class ColumnsDisplay:
             If the network reads no table of columns.
         """
         model = fitted_pruner(estimator)
+        model._fitted.check_whole("ColumnsDisplay")
         read = model.get_support()
         names = getattr(model, "feature_names_in_", [f"column {i}" for i in range(len(read))])
         columns = pd.DataFrame({"read": read}, index=pd.Index(names))

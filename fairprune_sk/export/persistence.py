@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,9 +74,10 @@ def write_fitted(
             warn_at_caller(f"Not saved: {name}={value!r}, which is no data.", UserWarning)
             parameters[name] = None
     dense, encoder = fitted.dense_module, fitted.encoder
+    networks = {"network": fitted.network} | ({} if fitted.slim else {"dense": dense})
     tensors = {
         f"{name}/{key}": tensor
-        for name, network in (("dense", dense), ("network", fitted.network))
+        for name, network in networks.items()
         for key, tensor in network_tensors(network).items()
     }
     state = {
@@ -126,7 +128,7 @@ def read_fitted(
         if state["encoder"] is not None:
             encoder = TableEncoder()
             encoder.__dict__.update(state["encoder"])
-            built = _default_network(encoder, architecture, tensors)
+            built = _default_network(encoder, architecture, tensors, known["slim"])
     if (modules is None) == (encoder is None):
         expected = "no modules" if encoder is not None else f"modules=<the dense {architecture}>"
         raise ValueError(f"Got modules={modules!r} for {path}, but expected {expected}.")
@@ -143,12 +145,16 @@ def read_fitted(
         built = copy.deepcopy(modules)
     with naming(path, "whose network cannot be built again"):
         network = copy.deepcopy(built).eval()
-        _fill(built, tensors, "dense")
-        built.eval()
         _resize(network, sizes)
         resized = _fill(network, tensors, "network")
-        dense = net or _dense_net(built, state["binary"], known["probabilities"])
-        dense.history_ = _history(state["dense_history"])
+        dense: Any
+        if known["slim"]:
+            dense = SimpleNamespace(module_=built, history=History())  # its shape is known
+        else:
+            _fill(built, tensors, "dense")
+            built.eval()
+            dense = net or _dense_net(built, state["binary"], known["probabilities"])
+            dense.history_ = _history(state["dense_history"])
         history = _history(state["history"])
         fitted = Fitted(**known, encoder=encoder, dense=dense, network=network, history=history)
         _check_probe(fitted, state["probe"], resized)
@@ -156,7 +162,7 @@ def read_fitted(
 
 
 def _default_network(
-    encoder: TableEncoder, architecture: dict[str, Any], tensors: dict[str, Tensor]
+    encoder: TableEncoder, architecture: dict[str, Any], tensors: dict[str, Tensor], slim: bool
 ) -> TabularNetwork:
     """Build the default network without memory, after checking that the tensors fill it."""
     edges, n_categories = encoder.edges_, encoder.n_categories_
@@ -165,7 +171,7 @@ def _default_network(
     expected = sorted(zip(widths[1:], widths[:-1], strict=True))
     dense = [tensor for name, tensor in tensors.items() if name.startswith("dense/")]
     found = sorted(tuple(tensor.shape) for tensor in dense if tensor.ndim == 2)
-    if min([*n_categories, *widths]) < 1 or expected != found:
+    if min([*n_categories, *widths]) < 1 or not (slim or expected == found):
         raise ValueError(f"weights of shapes {found} for layers of {expected}")
     with torch.device("meta"):
         return TabularNetwork([edge.to("meta") for edge in edges], n_categories, **architecture)

@@ -67,6 +67,9 @@ class Fitted:
     n_iter : int
     fingerprint : str
         Digest of the table of the fit.
+    slim : bool
+        Whether it is only what predicts: the dense network has no weights, and masks and kept are
+        empty.
     """
 
     classes: np.ndarray
@@ -91,19 +94,37 @@ class Fitted:
     history: History
     n_iter: int
     fingerprint: str
+    slim: bool = False
+
+    def slimmed(self) -> Fitted:
+        """Return what predicts, without what it is compared with or gone on from."""
+        return replace(self, masks={}, kept={}, slim=True)
+
+    def check_whole(self, what: str) -> None:
+        """Refuse what needs the dense network where it was left out.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.slim:
+            raise ValueError(
+                f"Got {what} for an estimator that was saved with slim=True, but expected one with "
+                "its dense network and masks: load a file that was saved without slim."
+            )
 
     def attributes(self) -> dict[str, Any]:
         """Fitted attributes of an estimator, by name."""
+        compared = {} if self.slim else {"dense_estimator_": self.dense, "masks_": self.masks}
         return {
+            **compared,
             **self.schema,
             "classes_": self.classes,
             "pos_label_": self.classes[self.positive] if len(self.classes) == 2 else None,
             "groups_": self.groups,
             "encoder_": self.encoder,
             "selected_features_": self.selected_features,
-            "dense_estimator_": self.dense,
             "network_": self.network,
-            "masks_": self.masks,
             "sparsity_": self.sparsity,
             "multipliers_": self.multipliers,
             "n_unconstrained_": self.n_unconstrained,
