@@ -125,9 +125,12 @@ def test_a_slim_file_predicts_and_says_what_it_lacks(numbers, tmp_path, granular
         assert loaded.sparsity_ == pruner.sparsity_ and not hasattr(loaded, "masks_")
         report = fairness_report(loaded, X, y, sensitive_features=s)
         assert report.overall.loc["accuracy"].iloc[-1] == pruner.score(X, y)
-        assert "Sparsity" in str(report) and loaded._repr_html_()
-        with pytest.raises(AttributeError, match="saved with slim=True"):
+        assert "Sparsity" in str(report) and "dense" not in str(report)
+        assert "dense" not in report.to_markdown() and loaded._repr_html_()
+        report.to_html(tmp_path / "page.html")
+        with pytest.raises(AttributeError) as absent:
             loaded.predict_dense(X)
+        assert "saved with slim=True" in str(absent.value.__cause__)
         with pytest.raises(ValueError, match="Got cost_report for an estimator that was saved"):
             loaded.cost_report(X)
         with pytest.raises(ValueError, match="Got warm_start=True for an estimator"):

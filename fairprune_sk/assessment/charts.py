@@ -40,10 +40,9 @@ def answer_chart(report: FairnessReport) -> Chart | None:
     if requirement is None or estimate is None or requirement.tolerance is None:
         return None
     level, certificate = f"{report.confidence_level * 100:g}%", report.certificate
-    rows = [
-        ("Before pruning, on these rows", Mark("dense", report.dense_gap)),
-        ("After pruning, on these rows", Mark("pruned", estimate.gap)),
-    ]
+    rows = [("After pruning, on these rows", Mark("pruned", estimate.gap))]
+    if "dense" in networks_of(report):
+        rows.insert(0, ("Before pruning, on these rows", Mark("dense", report.dense_gap)))
     if not report.provenance.seen:
         expected = Mark("pruned", estimate.corrected, estimate.low, estimate.high)
         rows.append((f"People not seen: best estimate, {level} interval", expected))

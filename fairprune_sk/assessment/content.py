@@ -159,7 +159,8 @@ def _figures(report: FairnessReport) -> list[tuple[str, str, str]]:
     figures = [("Accuracy", shown(accuracy), _change(overall.get("change", np.nan)))]
     requirement, estimate = report.requirement, report.estimate
     if requirement is not None and estimate is not None:
-        gap = shown(Change(report.dense_gap, estimate.gap))
+        compared = len(networks) == 2
+        gap = shown(Change(report.dense_gap, estimate.gap) if compared else estimate.gap)
         bound = "no tolerance"
         if requirement.tolerance is not None:
             bound = f"tolerance {requirement.tolerance:g}"
@@ -296,7 +297,7 @@ def _meanings(report: FairnessReport) -> list[tuple[str, str]]:
                 "long as the rows are a sample of the people and had no part in making the model.",
             )
         )
-    if len(report.size):
+    if "dense" in networks_of(report):
         terms.append(
             ("Dense and pruned", "The network before and after weights were removed from it.")
         )

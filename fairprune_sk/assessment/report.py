@@ -19,6 +19,7 @@ from fairprune_sk.assessment.certificate import certificate_of
 from fairprune_sk.assessment.classifiers import (
     check_predicted,
     checked_classes,
+    is_pruner,
     positive_last,
     unwrapped,
 )
@@ -208,7 +209,13 @@ def fairness_report(
             network: metric_frame(everyone.tally(pred, y_dense[network])).overall.iloc[0]
             for network, pred in y_pred.items()
         }
-    requirement = requirement_of(model) if shipped == "pruned" else None
+    requirement = requirement_of(model) if is_pruner(model) else None
+    if (
+        requirement is not None
+        and requirement.constraint.relative_to_dense
+        and "dense" not in y_pred
+    ):
+        requirement = None  # what was promised cannot be measured
     notions = _notions(shipped, requirement)
     cells = {
         gap: {network: notion_cells(notion, tally) for network, tally in tallies.items()}
@@ -239,6 +246,7 @@ def fairness_report(
         overall["change"] = overall["pruned"] - overall["dense"]
         lost = differences.loc[gap_name(DegradationParity()), "pruned"]
         reduction = reduction_series(totals, frames, lost, by_group.index)
+    if is_pruner(model):
         size = network_size(model)
 
     names = None if strata is None else row_names(strata.values)
@@ -248,7 +256,8 @@ def fairness_report(
     if requirement is not None:
         own = {name: notion_cells(requirement.constraint, t) for name, t in tallies.items()}
         estimate = estimate_of(own[shipped], confidence_level, requirement.gap_method, random_state)
-        dense_gap = float(largest_gap(gaps_by_class(own["dense"], requirement.gap_method)))
+        if "dense" in own:
+            dense_gap = float(largest_gap(gaps_by_class(own["dense"], requirement.gap_method)))
     if requirement is not None and estimate is not None and requirement.tolerance is not None:
         if not (seen or weight is not None or requirement.constraint.relative_to_dense):
             sample = Sample(
