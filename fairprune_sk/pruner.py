@@ -824,7 +824,7 @@ class FairPruner(
         slim : bool
             Whether to leave out the dense network and the masks, which most of the file is. What
             is loaded predicts, transforms and exports as before; ``predict_dense``,
-            ``cost_report``, ``warm_start`` and the displays of layers and columns need the rest.
+            ``cost_report``, ``warm_start`` and the display of layers need the rest.
 
         Raises
         ------

@@ -115,7 +115,7 @@ def test_a_slim_file_predicts_and_says_what_it_lacks(numbers, tmp_path, granular
         whole, slim = tmp_path / "whole", tmp_path / "slim"
         pruner.save(whole)
         pruner.save(slim, slim=True)
-        assert slim.stat().st_size < 0.7 * whole.stat().st_size
+        assert slim.stat().st_size < (0.8 if own else 0.4) * whole.stat().st_size
         loaded = load(slim, modules=own)
         loaded.save(slim)  # stays slim
         loaded = pickle.loads(pickle.dumps(load(slim, modules=own)))

@@ -14,9 +14,12 @@ from fairprune_sk.masks.granularity import prunable_parameters
 def network_size(model: Any) -> pd.Series:
     """Count the weights: those that could be pruned, and those that are left."""
     left = prunable_parameters(model.network_).values()
-    dense = model._fitted.dense_module  # where its weights are left out, their number is known
+    if hasattr(model, "masks_"):
+        prunable = model.masks_
+    else:  # saved without them, but the shapes are known
+        prunable = prunable_parameters(model._fitted.dense_module)
     values = {
-        "n_weights": sum(w.numel() for w in prunable_parameters(dense).values()),
+        "n_weights": sum(weight.numel() for weight in prunable.values()),
         "n_nonzero": sum(int(weight.count_nonzero()) for weight in left),
         "sparsity": float(model.sparsity_),
     }

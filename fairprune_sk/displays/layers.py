@@ -58,7 +58,8 @@ class RemovedByLayerDisplay:
         RemovedByLayerDisplay
         """
         model = fitted_pruner(estimator)
-        model._fitted.check_whole("RemovedByLayerDisplay")
+        if not hasattr(model, "masks_"):
+            model._fitted.check_whole("RemovedByLayerDisplay")
         masks = model.masks_
         kept = {name: int(mask.sum()) for name, mask in masks.items()}
         layers = pd.DataFrame({"kept": kept})
@@ -153,11 +154,12 @@ class ColumnsDisplay:
             If the network reads no table of columns.
         """
         model = fitted_pruner(estimator)
-        model._fitted.check_whole("ColumnsDisplay")
         read = model.get_support()
         names = getattr(model, "feature_names_in_", [f"column {i}" for i in range(len(read))])
         columns = pd.DataFrame({"read": read}, index=pd.Index(names))
-        module = plain(model.dense_estimator_.module_)
+        # Saved with slim=True it has none: then no weights are counted.
+        dense = getattr(model, "dense_estimator_", None)
+        module = None if dense is None else plain(dense.module_)
         encoding = getattr(module, "encoding", None)
         if encoding is not None and model.encoder_ is not None:
             first = next(n for n, layer in module.named_modules() if isinstance(layer, nn.Linear))
