@@ -161,7 +161,7 @@ class ColumnsDisplay:
         dense = getattr(model, "dense_estimator_", None)
         module = None if dense is None else plain(dense.module_)
         encoding = getattr(module, "encoding", None)
-        if encoding is not None and model.encoder_ is not None:
+        if module is not None and encoding is not None and model.encoder_ is not None:
             first = next(n for n, layer in module.named_modules() if isinstance(layer, nn.Linear))
             mask = model.masks_[f"{first}.weight"]
             of = model.encoder_.source_[encoding.columns.cpu().numpy()]
