@@ -35,8 +35,9 @@ RULES = ("sparsest_within", "accuracy")
 class FairPrunerCV(ClassifierMixin, BaseEstimator):
     """Search over sparsities and tolerances with cross-validation, for a fraction of the work.
 
-    In each fold one dense network is trained, and for each tolerance one run goes through the
-    sparsities and leaves a finished network at each; then the same on all rows. Groups are
+    In each fold one dense network is trained; one run goes through the sparsities and leaves a
+    finished network at each, and each stricter tolerance goes on from the one before it; then the
+    same on all rows. Groups are
     compared on the held-out rows of all folds together, so that small ones are not judged by a
     fifth of their rows.
 
@@ -203,19 +204,19 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
             "control_features": control_features,
             "sample_weight": sample_weight,
         }
-        cells = [(s, t) for t in tolerances for s in sparsities]
+        cells = list(held[0])
         gaps, raw = [None] * len(cells), np.full((len(cells), len(splits)), np.nan)
         if given.parity is not None:
             ask = partial(_measured, pruner=pruner, given=given, asked=asked)
-            for i in range(len(cells)):
-                predicted = [fold[i][0] for fold in held]
+            for i, cell in enumerate(cells):
+                predicted = [fold[cell][0] for fold in held]
                 gaps[i] = ask(gap_estimate, rows=rows, predicted=np.concatenate(predicted))
                 raw[i] = [
                     ask(fairness_gap, rows=test, predicted=part)
                     for (_, test), part in zip(splits, predicted, strict=True)
                 ]
-        scores = np.array([[fold[i][1] for fold in held] for i in range(len(cells))])
-        seconds = np.array([[fold[i][2] for fold in held] for i in range(len(cells))])
+        scores = np.array([[fold[cell][1] for fold in held] for cell in cells])
+        seconds = np.array([[fold[cell][2] for fold in held] for cell in cells])
         self.n_splits_, self.classes_ = len(splits), given.classes
         self.surface_ = surface_of(cells, scores, gaps)
         self.pareto_front_ = front_of(self.surface_)
@@ -399,15 +400,16 @@ def _fold(
     train: np.ndarray,
     test: np.ndarray,
     scorer: Callable,
-) -> list[tuple[np.ndarray, float, float]]:
-    """Predictions for the held-out rows, their score, and the seconds, of each cell."""
-    found, held = [], given.take(test)
+) -> dict[tuple[float, float], tuple[np.ndarray, float, float]]:
+    """Predictions for the held-out rows, their score, and the seconds, of each cell, in order."""
+    found, held = {}, given.take(test)
     y = held.classes[held.y]
     with _one_thread():
         for point in _path(pruner, given.take(train), sparsities, tolerances):
             cell = _as_estimator(pruner, point.fitted, point.sparsity, point.tolerance)
-            found.append((cell.predict(held.X), float(scorer(cell, held.X, y)), point.seconds))
-    return found
+            score = float(scorer(cell, held.X, y))
+            found[point.sparsity, point.tolerance] = cell.predict(held.X), score, point.seconds
+    return {(s, t): found[s, t] for t in tolerances for s in sparsities}
 
 
 def _measured(

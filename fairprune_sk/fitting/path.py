@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from fairprune_sk.fitting.dense import Dense, train_dense
+from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
 from fairprune_sk.fitting.progress import Bars
 from fairprune_sk.fitting.pruning import epochs, prune
@@ -48,9 +48,10 @@ def path(
     tolerances: Sequence[float],
     unseen: bool,
 ) -> Iterator[Point]:
-    """Train one dense network, and prune it along the sparsities, for each tolerance anew.
+    """Train one dense network, and prune it along the sparsities and the tolerances.
 
-    A network goes on from the one of the sparsity before it: its weights, masks and multipliers.
+    A network goes on from the one of the sparsity before it, that of the smallest sparsity from the
+    one of the looser tolerance: its weights, masks and multipliers.
     What training rows flatter (``unseen``) is measured once, in the middle of the grid.
 
     Parameters
@@ -70,23 +71,23 @@ def path(
     Yields
     ------
     Point
-        Sparsities first, then tolerances.
+        Sparsities first, then tolerances, the loosest first.
     """
     start = time.perf_counter()
     if unseen and given.parity is not None:
         middle = replace(settings, sparsity=sparsities[len(sparsities) // 2])
         tolerance = sorted(tolerances)[len(tolerances) // 2]
         given = for_unseen(_within(given, tolerance), estimator, middle, seed, Bars(None))
-    dense: Dense | None = None
-    for tolerance in tolerances:
-        given, last = _within(given, tolerance), None
+    first: Fitted | None = None
+    for tolerance in sorted(tolerances, reverse=True):
+        given, last = _within(given, tolerance), first
         for sparsity in sparsities:
             here = replace(settings, sparsity=sparsity)
             with seeded(seed, settings.device):
                 task = task_of(given, estimator, here, last)
                 table = table_of(task.rows, settings.device)
                 if last is None:
-                    of_task = dense = dense or train_dense(task, table)
+                    of_task = train_dense(task, table)
                 else:
                     n = len(task.rows)
                     short = replace(here, max_epochs=math.ceil(STEP * epochs(settings, n)))
@@ -94,6 +95,8 @@ def path(
                     of_task = train_dense(task, table)  # it is there: its logits are computed
                 run = prune(task, table, of_task)
             last = fitted_of(task, of_task, run)
+            if sparsity == sparsities[0]:
+                first = last
             now = time.perf_counter()
             yield Point(sparsity, tolerance, last, now - start)
             start = now
