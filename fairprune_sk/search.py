@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_random_state
@@ -20,10 +22,11 @@ from sklearn.utils.validation import check_is_fitted
 from fairprune_sk.assessment import fairness_gap, gap_estimate
 from fairprune_sk.assessment.selection import sparsest_within
 from fairprune_sk.assessment.surface import front_of, results_of, surface_of
+from fairprune_sk.fairness.constraints import CellSums
 from fairprune_sk.fitting.fitted import Fitted
-from fairprune_sk.fitting.path import Point, path
+from fairprune_sk.fitting.path import Point, middle_of, path
 from fairprune_sk.fitting.task import Given, settings_of
-from fairprune_sk.fitting.unseen import alike_folds
+from fairprune_sk.fitting.unseen import alike_folds, optimism_of, sums_of
 from fairprune_sk.pruner import FairPruner
 
 UNBOUND = 1.0
@@ -92,6 +95,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
     -----
     With ``tolerance_on="unseen"``, what training rows flatter is measured once for each fold, in
     the middle of the grid, where a fit of its own measures it at its own sparsity and tolerance.
+    The networks of all rows take it from the rows that the folds held out.
     The gap of the cell that was chosen leans downwards, since it was chosen: certify it on rows
     that the search has not seen.
 
@@ -204,19 +208,19 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
             "control_features": control_features,
             "sample_weight": sample_weight,
         }
-        cells = list(held[0])
+        cells = list(held[0].cells)
         gaps, raw = [None] * len(cells), np.full((len(cells), len(splits)), np.nan)
         if given.parity is not None:
             ask = partial(_measured, pruner=pruner, given=given, asked=asked)
             for i, cell in enumerate(cells):
-                predicted = [fold[cell][0] for fold in held]
+                predicted = [fold.cells[cell][0] for fold in held]
                 gaps[i] = ask(gap_estimate, rows=rows, predicted=np.concatenate(predicted))
                 raw[i] = [
                     ask(fairness_gap, rows=test, predicted=part)
                     for (_, test), part in zip(splits, predicted, strict=True)
                 ]
-        scores = np.array([[fold[cell][1] for fold in held] for cell in cells])
-        seconds = np.array([[fold[cell][2] for fold in held] for cell in cells])
+        scores = np.array([[fold.cells[cell][1] for fold in held] for cell in cells])
+        seconds = np.array([[fold.cells[cell][2] for fold in held] for cell in cells])
         self.n_splits_, self.classes_ = len(splits), given.classes
         self.surface_ = surface_of(cells, scores, gaps)
         self.pareto_front_ = front_of(self.surface_)
@@ -224,7 +228,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         networks = {}
         if self.refit is not False:
             with _one_thread():
-                for point in _path(pruner, given, *grid):
+                for point in _path(pruner, _informed(given, held), *grid):
                     networks[point.sparsity, point.tolerance] = point.fitted
         self._networks, self._template = networks, pruner
         if self.refit is not False:
@@ -392,6 +396,31 @@ def _as_estimator(
     return cell
 
 
+class Held(NamedTuple):
+    """What a fold tells of the rows that it held out.
+
+    Attributes
+    ----------
+    cells : dict
+        By sparsity and tolerance, in order: predictions, their score, and the seconds of the fit.
+    sums : (CellSums, CellSums) or None
+        Of rows learned from and held out, in the middle of the grid, where a tolerance is for
+        unseen rows.
+    """
+
+    cells: dict[tuple[float, float], tuple[np.ndarray, float, float]]
+    sums: tuple[CellSums, CellSums] | None
+
+
+def _informed(given: Given, held: list[Held]) -> Given:
+    """Let the fit on all rows know what the folds saw: how far rates fall on other rows."""
+    folds = [fold.sums for fold in held if fold.sums is not None]
+    if not folds:
+        return given
+    assert given.parity is not None
+    return replace(given, parity=replace(given.parity, optimism=optimism_of(given, folds)))
+
+
 def _fold(
     pruner: FairPruner,
     given: Given,
@@ -400,16 +429,21 @@ def _fold(
     train: np.ndarray,
     test: np.ndarray,
     scorer: Callable,
-) -> dict[tuple[float, float], tuple[np.ndarray, float, float]]:
-    """Predictions for the held-out rows, their score, and the seconds, of each cell, in order."""
-    found, held = {}, given.take(test)
+) -> Held:
+    """Fit every cell on some rows, and predict the others."""
+    found, sums, learned, held = {}, None, given.take(train), given.take(test)
     y = held.classes[held.y]
+    unseen = pruner.tolerance_on == "unseen" and given.parity is not None
+    # What a frozen network has seen cannot be set aside.
+    unseen = unseen and not isinstance(pruner.estimator, FrozenEstimator)
     with _one_thread():
-        for point in _path(pruner, given.take(train), sparsities, tolerances):
-            cell = _as_estimator(pruner, point.fitted, point.sparsity, point.tolerance)
+        for sparsity, tolerance, fitted, seconds in _path(pruner, learned, sparsities, tolerances):
+            cell = _as_estimator(pruner, fitted, sparsity, tolerance)
             score = float(scorer(cell, held.X, y))
-            found[point.sparsity, point.tolerance] = cell.predict(held.X), score, point.seconds
-    return {(s, t): found[s, t] for t in tolerances for s in sparsities}
+            found[sparsity, tolerance] = cell.predict(held.X), score, seconds
+            if unseen and (sparsity, tolerance) == middle_of(sparsities, tolerances):
+                sums = sums_of(fitted, learned), sums_of(fitted, held)
+    return Held({(s, t): found[s, t] for t in tolerances for s in sparsities}, sums)
 
 
 def _measured(

@@ -46,7 +46,7 @@ def rows():
 
 def pruner(**kwargs):
     options = {"estimator": Mlp, "pos_label": "yes", "tolerance_on": "training", "random_state": 0}
-    return FairPruner(**{**options, "tolerance": 0.3, "max_epochs": 60, **kwargs})
+    return FairPruner(**{**options, "tolerance": 0.3, "max_epochs": 120, **kwargs})
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_unseen_rows_are_asked_for_once_a_fold(rows, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         search.fit(X, y, sensitive_features=s)
-    assert asked == [(450, 1.0), (450, 1.0), (900, 1.0)]
+    assert asked == [(450, 1.0), (450, 1.0)]  # all rows learn from the folds
     assert search.network_at(0.5, 0.1).unseen_gap_ is not None
 
 

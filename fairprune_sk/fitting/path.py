@@ -18,7 +18,7 @@ from fairprune_sk.fitting.training import seeded
 from fairprune_sk.fitting.unseen import for_unseen
 
 STEP = 0.25
-"""Epochs of a step from one sparsity to the next, as a part of those of a pruning from dense."""
+"""Epochs from one cell to the next, as a part of those of a pruning from dense."""
 
 
 class Point(NamedTuple):
@@ -52,7 +52,8 @@ def path(
 
     A network goes on from the one of the sparsity before it, that of the smallest sparsity from the
     one of the looser tolerance: its weights, masks and multipliers.
-    What training rows flatter (``unseen``) is measured once, in the middle of the grid.
+    What training rows flatter (``unseen``) is measured once, in the middle of the grid, unless the
+    parity knows it.
 
     Parameters
     ----------
@@ -74,10 +75,10 @@ def path(
         Sparsities first, then tolerances, the loosest first.
     """
     start = time.perf_counter()
-    if unseen and given.parity is not None:
-        middle = replace(settings, sparsity=sparsities[len(sparsities) // 2])
-        tolerance = sorted(tolerances)[len(tolerances) // 2]
-        given = for_unseen(_within(given, tolerance), estimator, middle, seed, Bars(None))
+    if unseen and given.parity is not None and given.parity.optimism is None:
+        sparsity, tolerance = middle_of(sparsities, tolerances)
+        there = replace(settings, sparsity=sparsity)
+        given = for_unseen(_within(given, tolerance), estimator, there, seed, Bars(None))
     first: Fitted | None = None
     for tolerance in sorted(tolerances, reverse=True):
         given, last = _within(given, tolerance), first
@@ -89,17 +90,26 @@ def path(
                 if last is None:
                     of_task = train_dense(task, table)
                 else:
-                    n = len(task.rows)
-                    short = replace(here, max_epochs=math.ceil(STEP * epochs(settings, n)))
-                    task = replace(task, settings=short)
+                    # Where nothing bound it there are no multipliers to go on from.
+                    anew = last is first and not _was_bound(last)
+                    n_epochs = math.ceil((1.0 if anew else STEP) * epochs(settings, len(task.rows)))
+                    task = replace(task, settings=replace(here, max_epochs=n_epochs))
                     of_task = train_dense(task, table)  # it is there: its logits are computed
                 run = prune(task, table, of_task)
             last = fitted_of(task, of_task, run)
-            if sparsity == sparsities[0]:
-                first = last
+            first = last if sparsity == sparsities[0] else first
             now = time.perf_counter()
             yield Point(sparsity, tolerance, last, now - start)
             start = now
+
+
+def middle_of(sparsities: Sequence[float], tolerances: Sequence[float]) -> tuple[float, float]:
+    """Return the cell in the middle of the grid, which stands for the others."""
+    return sparsities[len(sparsities) // 2], sorted(tolerances)[len(tolerances) // 2]
+
+
+def _was_bound(fitted: Fitted) -> bool:
+    return fitted.multipliers is not None and bool(fitted.multipliers.to_numpy().any())
 
 
 def _within(given: Given, tolerance: float) -> Given:

@@ -26,6 +26,7 @@ from fairprune_sk.exceptions import DivergedError, warn_at_caller
 from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
 from fairprune_sk.fitting.checkpoint import Checkpoint, Part, parts_of
 from fairprune_sk.fitting.dense import train_dense
+from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.group_validation import rows_in
 from fairprune_sk.fitting.outputs import logits
 from fairprune_sk.fitting.progress import Bars
@@ -109,12 +110,14 @@ def for_unseen(
         callbacks=None,
         verbose=0,
     )
-    folds, phases = [], iter(bars.phases("unseen rows", 2 * N_FOLDS))
+    folds: list[tuple[CellSums, CellSums]] = []
+    phases = iter(bars.phases("unseen rows", 2 * N_FOLDS))
     for number, (learned, held) in enumerate(alike_folds(rows, N_FOLDS, seed)):
         part = None if checkpoint is None else checkpoint.part(f"half {number}")
         of_half = next(phases), next(phases)  # those of a half that is there already stay unused
         if part is not None and part.saved is not None:
-            folds.append(tuple(_sums_on(settings.device, *saved) for saved in part.saved))
+            seen, unseen = (_sums_on(settings.device, *saved) for saved in part.saved)
+            folds.append((seen, unseen))
             continue
         halves = rows.take(learned), rows.take(held)
         with seeded(seed, settings.device):
@@ -122,16 +125,61 @@ def for_unseen(
         folds.append(sums)
         if part is not None:
             part.keep([[*of_rows, of_rows.outcome.device.type] for of_rows in sums])
+    optimism = optimism_of(rows, folds)
+    return replace(given, parity=replace(given.parity, optimism=optimism))
+
+
+def optimism_of(rows: Given, folds: list[tuple[CellSums, CellSums]]) -> Tensor:
+    """Estimate by how much each cell's rate falls, from networks that saw a part of the rows.
+
+    Parameters
+    ----------
+    rows : Given
+        With a parity.
+    folds : list of (seen, unseen)
+        Of the rows that a network was trained on, and of those that it was not.
+
+    Returns
+    -------
+    Tensor of shape (n_cells,)
+
+    Raises
+    ------
+    DivergedError
+        If outputs for the rows held out are not finite.
+    """
+    parity, cell = rows.parity, rows.cell
+    assert parity is not None and cell is not None
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
-    assert rows.cell is not None
-    n_rows = rows_in(rows.cell.numpy(), given.parity.n_cells, rows.weight)
-    optimism = shrunken_optimism(seen, unseen, torch.from_numpy(n_rows), given.parity.n_groups)
+    n_rows = rows_in(cell.numpy(), parity.n_cells, rows.weight)
+    optimism = shrunken_optimism(seen, unseen, torch.from_numpy(n_rows), parity.n_groups)
     if not optimism.isfinite().all():
         raise DivergedError(
             "A network of tolerance_on='unseen' has logits that are not finite on the rows that it "
             "was not trained on: look for outliers in X, or set tolerance_on='training'."
         )
-    return replace(given, parity=replace(given.parity, optimism=optimism))
+    return optimism
+
+
+def sums_of(fitted: Fitted, given: Given) -> CellSums:
+    """Sum hard outcomes of a network by cell, over rows of a constraint on rates.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    given : Given
+        With a parity.
+
+    Returns
+    -------
+    CellSums
+    """
+    parity, y = given.parity, torch.from_numpy(given.y)
+    assert parity is not None
+    found = torch.from_numpy(fitted.scores(given.X)).view(len(y), -1)
+    weight = None if given.weight is None else torch.from_numpy(given.weight.astype(np.float32))
+    outcome = hard_outcome(parity.outcome_logits(found, y))
+    return parity.sums(outcome, Batch(found, y, weight, given.cell))
 
 
 def shrunken_optimism(seen: CellSums, unseen: CellSums, n_rows: Tensor, n_groups: int) -> Tensor:
