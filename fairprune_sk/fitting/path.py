@@ -17,7 +17,7 @@ from fairprune_sk.fitting.task import Given, Settings, task_of
 from fairprune_sk.fitting.training import seeded
 from fairprune_sk.fitting.unseen import for_unseen
 
-STEP = 0.25
+STEP = 0.15
 """Epochs from one cell to the next, as a part of those of a pruning from dense."""
 
 
