@@ -22,7 +22,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from fairprune_sk.networks.batch import over_processes
+from fairprune_sk.distributed import over_processes
+
 
 OUTSIDE = -1
 """Cell code of a row that no event of the constraint covers."""

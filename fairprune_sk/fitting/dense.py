@@ -146,7 +146,7 @@ def fit_dense(
             callback=callback,
             checkpoint=checkpoint,
         )
-    n = len(rows)
+    n = table.n_whole
     batch_size = int(np.clip(n // 128, 256, 8192))
     steps = -(-n // batch_size)
     # Tiny tables need a minimum of steps. The default network learns small ones by heart, unless
@@ -259,9 +259,9 @@ class Objective(nn.Module):
         self.loss = _loss(net, module, probabilities)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits by class, shape (n, n_columns), and the mean loss."""
+        """Logits by class, shape (n, n_columns), and the rows' part in the mean loss."""
         output = forward(self.module, batch.X)
-        return class_logits(output, self.probabilities), self.loss(output, batch)
+        return class_logits(output, self.probabilities), self.loss(output, batch) * batch.share
 
     def evaluate(self, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the same with these parameters and buffers in the place of the module's."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairprune_sk.distributed import over_processes
 from fairprune_sk.exceptions import (
     CollapseWarning,
     ConstraintNotMetWarning,
@@ -52,7 +53,7 @@ def warn_about(task: Task, dense: Dense, run: Run) -> None:
     """
     parity, best = task.parity, run.best
     if parity is not None and best.violation > 0.0:
-        advice = advice_on_miss(task.settings, len(task.rows), parity, run)
+        advice = advice_on_miss(task.settings, over_processes(len(task.rows)), parity, run)
         warn_at_caller(f"{described_miss(parity, run)} {_joined(advice)}", ConstraintNotMetWarning)
     elif parity is not None and (vague := vaguest(parity, run)) is not None:
         warn_at_caller(described_vagueness(parity, vague), SmallGroupWarning)

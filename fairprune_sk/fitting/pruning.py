@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import LambdaLR
 
+from fairprune_sk.distributed import over_processes
 from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fairness.collapse import hardly_predicted
 from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outcome, margins
@@ -27,7 +28,7 @@ from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
 from fairprune_sk.fitting.task import Settings, Task
 from fairprune_sk.fitting.training import DeferredLosses, all_finite, train
 from fairprune_sk.masks.compaction import reached_sparsity
-from fairprune_sk.networks.batch import Batch, over_processes
+from fairprune_sk.networks.batch import Batch
 from fairprune_sk.solvers import Problem, Solver, SolverState
 from fairprune_sk.solvers.base import copied
 
@@ -300,7 +301,8 @@ class PruningNet(DeferredLosses):
             if parity is not None:
                 outcome = hard_outcome(parity.outcome_logits(logits, batch.y))
                 sums.append(parity.sums(outcome, batch))
-        return reduce(torch.add, totals), reduce(CellSums.plus, sums) if sums else None
+        total = over_processes(reduce(torch.add, totals))
+        return total, reduce(CellSums.plus, sums) if sums else None
 
     def candidate(self) -> Candidate:
         """Measure the network of this moment on the whole training table.
@@ -370,7 +372,7 @@ def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
 
 
 def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
-    """Count rows, right predictions, and predictions of each column, by weight.
+    """Count rows, right predictions, and predictions of each column, by weight, in this process.
 
     Parameters
     ----------
@@ -388,7 +390,7 @@ def outcome_totals(logits: Tensor, batch: Batch) -> Tensor:
     if weight is None:
         weight = torch.ones_like(right, dtype=logits.dtype)
     counts = torch.column_stack([torch.ones_like(weight), right, predicted])
-    return over_processes((counts.double() * weight.unsqueeze(-1)).sum(0))
+    return (counts.double() * weight.unsqueeze(-1)).sum(0)
 
 
 def class_shares(rows: Batch, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -409,7 +411,7 @@ def class_shares(rows: Batch, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
         part = rows.take(slice(start, start + _AT_A_TIME))
         labels = class_columns(part.y, part.X.shape[1]).to(part.X)  # as if it were predicted
         found.append(torch.stack([outcome_totals(each, part) for each in (labels - 0.5, part.X)]))
-    totals = torch.stack(found).sum(0)
+    totals = over_processes(torch.stack(found).sum(0))
     labelled, predicted = (totals[:, 2:] / totals[:, :1]).tolist()
     return of_each_class(labelled), of_each_class(predicted)
 
@@ -502,7 +504,7 @@ def pruning_net(
     -------
     PruningNet
     """
-    settings, n = task.settings, len(table)
+    settings, n = task.settings, table.n_whole
     batch_size = batch_rows(settings, n)
     n_batches = -(-n // batch_size)
     fairness = None

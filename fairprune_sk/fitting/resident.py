@@ -7,16 +7,36 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fairprune_sk.distributed import align_generators, world
 from fairprune_sk.networks.batch import Batch, streams
 
 # Rows that are evaluated together, few enough for the cache of a processor.
 EVALUATION_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the rows of a table are spread over processes, in the order of their ranks.
+
+    Attributes
+    ----------
+    first : int
+        Place of this process's first row among the rows of all.
+    n_whole : int
+        Rows of all processes.
+    most : int
+        Rows of the process that has most.
+    """
+
+    first: int
+    n_whole: int
+    most: int
 
 
 class ResidentTable(torch.utils.data.Dataset):
@@ -31,8 +51,16 @@ class ResidentTable(torch.utils.data.Dataset):
     # Rows that are evaluated together, few enough for the cache of a processor.
     evaluation_rows = EVALUATION_ROWS
 
+    spread: Spread | None = None
+    """How the rows of all processes are spread, where other processes have more of them."""
+
     def __init__(self, rows: Batch):
         self.rows = rows
+
+    @property
+    def n_whole(self) -> int:
+        """Rows of all processes."""
+        return len(self) if self.spread is None else self.spread.n_whole
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -134,11 +162,24 @@ def table_of(rows: Batch, device: torch.device) -> ResidentTable:
     return StreamedTable(replace(known, X=rows.X), device)
 
 
+def spread_table_of(rows: Batch, device: torch.device) -> ResidentTable:
+    """Table of the rows that a fit learns from, of which other processes may have more."""
+    table = table_of(rows, device)
+    if world().size > 1:
+        counts = world().gathered(len(rows))
+        table.spread = Spread(sum(counts[: world().rank]), sum(counts), max(counts))
+    return table
+
+
 class ResidentIterator:
     """Batches of a :class:`ResidentTable`: slices in order, or of a random permutation.
 
     All batches of an epoch have the same size, up to one row: group rates, and steps of equal
     length, want no small rest at the end.
+
+    Where the rows are spread over processes, all draw the same permutation of all rows, and each
+    takes its own of every batch: together they see the batches of one process. In order, each goes
+    through its rows in as many batches as the others.
 
     Parameters
     ----------
@@ -154,11 +195,33 @@ class ResidentIterator:
         self.shuffle = shuffle
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        spread = self.dataset.spread
+        n = len(self.dataset)
+        if spread is not None:
+            n = spread.n_whole if self.shuffle else spread.most
+        return -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.dataset.spread is not None and self.shuffle:
+            yield from self._shares(self.dataset.spread)
+            return
         n, n_batches = len(self.dataset), max(len(self), 1)
         order = torch.randperm(n, device=self.dataset.device) if self.shuffle else None
         bounds = [n * i // n_batches for i in range(n_batches + 1)]
         parts = map(slice, bounds[:-1], bounds[1:])
         yield from self.dataset.batches(parts if order is None else (order[p] for p in parts))
+
+    def _shares(self, spread: Spread) -> Iterator[Batch]:
+        """Own rows of the batches of all processes."""
+        device, n, n_batches = self.dataset.device, spread.n_whole, max(len(self), 1)
+        align_generators(device)
+        order = torch.randperm(n, device=device) - spread.first
+        places = ((order >= 0) & (order < len(self.dataset))).nonzero().flatten()
+        own = order[places]
+        bounds = [n * i // n_batches for i in range(n_batches + 1)]
+        # One wait for the device in an epoch: how many rows of each batch are here.
+        cuts = torch.searchsorted(places, torch.tensor(bounds, device=device)).tolist()
+        parts = [slice(*ends) for ends in zip(cuts[:-1], cuts[1:], strict=True)]
+        batches = self.dataset.batches(own[part] for part in parts)
+        for batch, part, first, last in zip(batches, parts, bounds[:-1], bounds[1:], strict=True):
+            yield replace(batch, place=places[part] - first, n_whole=last - first)

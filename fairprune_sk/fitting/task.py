@@ -14,11 +14,12 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
+from fairprune_sk.distributed import over_processes, world
 from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.user_networks import check_estimator, check_rows, module_of
 from fairprune_sk.masks.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
-from fairprune_sk.networks.batch import Batch, fingerprint, on_device, over_processes, take
+from fairprune_sk.networks.batch import Batch, fingerprint, on_device, take
 from fairprune_sk.networks.default import TabularNetwork
 from fairprune_sk.networks.encoding import TableEncoder, is_number
 from fairprune_sk.solvers import SOLVERS, Solver, Start
@@ -276,13 +277,13 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
         If the network does not fit the table, or cannot be pruned as asked for.
     """
     whole, encoder = given, None
-    if estimator is None and len(given.y) <= MERGED_ROWS:
-        given = merged(given, by_group=settings.solver.needs_groups)
+    if estimator is None:
+        given = merged_if_small(given, by_group=settings.solver.needs_groups)
     weight = given.weight
     if weight is not None:
         weight = weight / (over_processes(weight.sum()) / over_processes(len(weight)))
     if estimator is None:
-        encoder = TableEncoder().fit(given.X, given.y, weight) if last is None else last.encoder
+        encoder = encoder_of(given.X, given.y, weight) if last is None else last.encoder
     X = given.X if encoder is None else encoder.transform(given.X)
     seen = X if given is whole or encoder is None else encoder.transform(whole.X)
     network: Any
@@ -355,6 +356,18 @@ def layout_of(settings: Settings, module: nn.Module, X: Any) -> Layout:
             f"{layout.min_sparsity:g}: ask for that sparsity or a larger one."
         )
     return layout.to(settings.device)
+
+
+def merged_if_small(given: Given, *, by_group: bool) -> Given:
+    """Merge the rows of a table of one batch; of several processes, each takes a share of them."""
+    if over_processes(len(given.y)) > MERGED_ROWS:
+        return given
+    known = {name: getattr(given, name) for name in ("X", "y", "weight", "group", "cell")}
+    whole = {name: world().whole(value) for name, value in known.items()}
+    if world().size > 1 and given.cell is not None:
+        whole["cell"] = torch.from_numpy(whole["cell"])
+    rows = merged(replace(given, **whole), by_group=by_group)
+    return rows if world().size == 1 else rows.take(np.arange(len(rows.y))[world().share(len(rows.y))])
 
 
 def merged(given: Given, *, by_group: bool) -> Given:

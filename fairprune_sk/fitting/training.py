@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from fairprune_sk.distributed import gradients_over_processes, over_processes
 from fairprune_sk.exceptions import DivergedError, warn_at_caller
 from fairprune_sk.fitting.checkpoint import OF_THE_FIT, Generators, Keeper, Part
 from fairprune_sk.fitting.weighing import WeightedDataset, weighing
@@ -143,7 +146,8 @@ class DeferredLosses(NeuralNet):
             # As skorch's pair of X and y, where y is all that is known of the rows.
             return step_fn((rows.X, rows), **fit_params)
         except torch.OutOfMemoryError:
-            if len(rows) < 2:
+            # Other processes wait for a step of the whole batch.
+            if len(rows) < 2 or rows.n_whole is not None:
                 raise
         # After the except: until then the error holds what the step has allocated.
         if torch.device(self.device).type == "cuda":
@@ -176,10 +180,46 @@ def _cut(pieces: list[tuple[Batch, float]], n: int) -> list[tuple[Batch, float]]
     return cut
 
 
+@contextmanager
+def drawing_for_all(module: nn.Module, rows: Batch) -> Iterator[None]:
+    """Let dropout draw for all rows of a batch, of which each process takes those of its own.
+
+    So the network learns what it would in one process. The draws are the one part of a step that
+    does not get smaller with more processes.
+    """
+    if rows.place is None or rows.n_whole is None:
+        yield
+        return
+    place, n = rows.place, rows.n_whole
+
+    def forward(layer: nn.Dropout, X: Tensor) -> Tensor:
+        kept = F.dropout(X.new_ones(n, *X.shape[1:]), layer.p, layer.training)
+        return X * kept[place]
+
+    layers = [layer for layer in module.modules() if type(layer) is nn.Dropout]
+    try:
+        for layer in layers:
+            layer.__dict__["forward"] = partial(forward, layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
 class _ResidentLoss(DeferredLosses):
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         """Cross-entropy, weighted by the rows' sample weights; what skorch calls y is a Batch."""
-        return log_loss(main_output(y_pred), y_true)
+        return log_loss(main_output(y_pred), y_true) * y_true.share
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """One step, for the rows of all processes."""
+        with drawing_for_all(self.module_, batch[1]):
+            step = super().train_step_single(batch, **fit_params)
+        weights = [w for w in self.module_.parameters() if w.grad is not None]
+        sums = gradients_over_processes([w.grad for w in weights])
+        for weight, gradient in zip(weights, sums, strict=True):
+            weight.grad = gradient
+        return {**step, "loss": over_processes(step["loss"].detach())}
 
 
 class BinaryNet(_ResidentLoss, NeuralNetBinaryClassifier):

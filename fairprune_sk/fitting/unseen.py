@@ -22,6 +22,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
+from fairprune_sk.distributed import over_processes, world
 from fairprune_sk.exceptions import DivergedError, warn_at_caller
 from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
 from fairprune_sk.fitting.checkpoint import Checkpoint, Part, parts_of
@@ -31,8 +32,8 @@ from fairprune_sk.fitting.group_validation import rows_in
 from fairprune_sk.fitting.outputs import logits
 from fairprune_sk.fitting.progress import Bars
 from fairprune_sk.fitting.pruning import batch_rows, epochs, prune
-from fairprune_sk.fitting.resident import table_of
-from fairprune_sk.fitting.task import MERGED_ROWS, Given, Settings, merged, task_of
+from fairprune_sk.fitting.resident import spread_table_of, table_of
+from fairprune_sk.fitting.task import Given, Settings, merged_if_small, task_of
 from fairprune_sk.fitting.training import seeded
 from fairprune_sk.masks.compaction import with_tensors
 from fairprune_sk.networks.batch import Batch
@@ -95,10 +96,10 @@ def for_unseen(
         return given
     assert given.parity is not None
     rows = given
-    if estimator is None and len(given.y) <= MERGED_ROWS:
+    if estimator is None:
         # Weights and repeated rows give the same folds, as they give the same fit.
-        rows = merged(given, by_group=settings.solver.needs_groups)
-    n = len(rows.y)
+        rows = merged_if_small(given, by_group=settings.solver.needs_groups)
+    n = over_processes(len(rows.y))
     settings = replace(
         settings,
         # As many steps as the fit that is kept, over as many passes through the rows, held back as
@@ -112,7 +113,7 @@ def for_unseen(
     )
     folds: list[tuple[CellSums, CellSums]] = []
     phases = iter(bars.phases("unseen rows", 2 * N_FOLDS))
-    for number, (learned, held) in enumerate(alike_folds(rows, N_FOLDS, seed)):
+    for number, (learned, held) in enumerate(_folds_here(rows, seed)):
         part = None if checkpoint is None else checkpoint.part(f"half {number}")
         of_half = next(phases), next(phases)  # those of a half that is there already stay unused
         if part is not None and part.saved is not None:
@@ -151,7 +152,8 @@ def optimism_of(rows: Given, folds: list[tuple[CellSums, CellSums]]) -> Tensor:
     parity, cell = rows.parity, rows.cell
     assert parity is not None and cell is not None
     seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
-    n_rows = rows_in(cell.numpy(), parity.n_cells, rows.weight)
+    whole_cell, weight = world().whole(cell.numpy()), world().whole(rows.weight)
+    n_rows = rows_in(whole_cell, parity.n_cells, weight)
     optimism = shrunken_optimism(seen, unseen, torch.from_numpy(n_rows), parity.n_groups)
     if not optimism.isfinite().all():
         raise DivergedError(
@@ -245,6 +247,20 @@ def alike_folds(given: Given, n_folds: int, seed: int) -> list[tuple[np.ndarray,
         return list(folds.split(np.empty(len(strata)), strata))
 
 
+def _folds_here(given: Given, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds of the rows of all processes: which of those here are learned from, and held out."""
+    here, n = world().span(len(given.y)), len(given.y)
+    if world().size == 1:
+        return alike_folds(given, N_FOLDS, seed)
+    whole = replace(given, y=world().whole(given.y), group=world().whole(given.group))
+    folds = []
+    for parts in alike_folds(whole, N_FOLDS, seed):
+        own = [part[(part >= here.start) & (part < here.stop)] - here.start for part in parts]
+        folds.append((own[0], own[1]))
+    assert all(len(learned) + len(held) == n for learned, held in folds)
+    return folds
+
+
 def _rates_apart(
     learned: Given,
     held: Given,
@@ -255,7 +271,7 @@ def _rates_apart(
 ) -> tuple[CellSums, CellSums]:
     """Fit on some rows, and sum hard outcomes by cell over these and over others."""
     task = task_of(learned, estimator, settings)
-    table = table_of(task.rows, settings.device)
+    table = spread_table_of(task.rows, settings.device)
     parts = parts_of(part)
     dense = train_dense(task, table, phases[0], parts.dense)
     best = prune(task, table, dense, phases[1], parts.pruning).best

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-Sums = TypeVar("Sums")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +31,10 @@ class Batch:
         Group codes.
     reference : Tensor of shape (n, n_outcomes)
         Outcomes of the dense network, for constraints that count what has changed.
+    place : Tensor of shape (n,), int64
+        Places of the rows in a batch of which other processes have the rest.
+    n_whole : int
+        Rows of that batch.
     """
 
     X: Any
@@ -41,9 +43,16 @@ class Batch:
     cell: Tensor | None = None
     group: Tensor | None = None
     reference: Tensor | None = None
+    place: Tensor | None = None
+    n_whole: int | None = None
 
     def __len__(self) -> int:
         return n_rows(self.X)
+
+    @property
+    def share(self) -> float:
+        """Part of the batch that these rows are; 1 where no other process has more of them."""
+        return 1.0 if self.n_whole is None else len(self) / self.n_whole
 
     def take(self, index: Any) -> Batch:
         """Rows by slice, mask or positions."""
@@ -57,16 +66,8 @@ class Batch:
 
     def _known(self, change: Any) -> dict[str, Tensor]:
         """Change what is known of the rows, each column in the same way."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        columns = {field.name: getattr(self, field.name) for field in fields(self)[1:-1]}
         return {name: change(value) for name, value in columns.items() if value is not None}
-
-
-def over_processes(sums: Sums) -> Sums:
-    """Add up sums over the rows of this process and the others: today there are none.
-
-    Every sum over rows that leads to a rate, a mean or a weight goes through here.
-    """
-    return sums
 
 
 def scaled_weight(weight: np.ndarray) -> np.ndarray:
@@ -144,6 +145,8 @@ def log_loss(logits: Tensor, batch: Batch) -> Tensor:
         With y, and weights where there are any.
     """
     y, weight = batch.y, batch.weight
+    if not len(y):
+        return logits.sum()  # a process without a row of the batch: 0, with a derivative
     if logits.ndim == 1 or logits.shape[1] == 1:
         y = y.to(logits.dtype).view_as(logits)
         weight = weight if weight is None else weight.view_as(logits)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fairprune_sk.distributed import gradients_over_processes, over_processes
 from fairprune_sk.fairness.constraints import CellSums, Constraint
 from fairprune_sk.fairness.objective import (
     Enforcement,
@@ -192,6 +193,16 @@ def load_tensors(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None
     """Write saved tensors into those of the same names."""
     for name, tensor in own.items():
         tensor.copy_(saved[name])
+
+
+def derivatives(
+    objective: Tensor, at: list[Tensor], *, retain_graph: bool = False
+) -> list[Tensor]:
+    """Gradients of an objective over the rows of all processes; 0 for what it does not use."""
+    gradients = torch.autograd.grad(
+        objective, at, retain_graph=retain_graph, materialize_grads=True
+    )
+    return gradients_over_processes(list(gradients))
 
 
 def half_cosine(phase: float) -> float:
@@ -408,11 +419,10 @@ class Solver(ABC):
         lower = dict(
             zip(
                 z,
-                torch.autograd.grad(
+                derivatives(
                     seen["lower"],
                     list(z.values()),
                     retain_graph=learning and seen["upper"] is not seen["lower"],
-                    materialize_grads=True,
                 ),
                 strict=True,
             )
@@ -424,7 +434,7 @@ class Solver(ABC):
                 if weight.requires_grad:
                     grad = lower[name]
                     weight.grad = grad.mul_(state.masks[name]) if name in state.masks else grad
-        return state, {"loss": loss.detach(), "y_pred": logits.detach()}
+        return state, {"loss": over_processes(loss.detach()), "y_pred": logits.detach()}
 
     def learns_masks(self, progress: float) -> bool:
         """Whether masks follow scores that have gradients; here they do not."""

@@ -19,6 +19,7 @@ from fairprune_sk.solvers.base import (
     SolverState,
     copied,
     cubic_ramp,
+    derivatives,
     half_cosine_after,
     load_tensors,
 )
@@ -205,8 +206,7 @@ class Bip(Solver):
             state = replace(state, own=replace(state.own, previous=batch))
         upper = lower
         if objective is not None:
-            gradients = torch.autograd.grad(objective, list(z.values()), materialize_grads=True)
-            upper = dict(zip(z, gradients, strict=True))
+            upper = dict(zip(z, derivatives(objective, list(z.values())), strict=True))
         gamma = self.gamma if self.implicit_gradient == "closed_form" else None
         with torch.no_grad():
             by_name = problem.layout.score_gradients(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fairprune_sk.networks.batch import over_processes
+from fairprune_sk.distributed import over_processes
 from fairprune_sk.networks.calls import evaluating
 from fairprune_sk.solvers.base import Problem
 
