@@ -31,6 +31,7 @@ from fairprune_sk.archive import naming
 from fairprune_sk.assessment.cost import CostReport, cost_report
 from fairprune_sk.assessment.drift import MARGIN, drift_report
 from fairprune_sk.assessment.summary import fit_blocks
+from fairprune_sk.distributed import available, over_processes, taking_part, world
 from fairprune_sk.documents.markup import fragment
 from fairprune_sk.export.onnx_graph import onnx_inputs
 from fairprune_sk.export.persistence import example_row, read_fitted, write_fitted
@@ -48,7 +49,8 @@ from fairprune_sk.fitting.identity import hint_on, identity_of
 from fairprune_sk.fitting.outcome_warnings import warn_about
 from fairprune_sk.fitting.progress import Bars, bars_of, together
 from fairprune_sk.fitting.pruning import prune
-from fairprune_sk.fitting.resident import table_of
+from fairprune_sk.fitting.resident import spread_table_of
+from fairprune_sk.fitting.shares import check_shares
 from fairprune_sk.fitting.task import Given, settings_of, task_of
 from fairprune_sk.fitting.training import seeded
 from fairprune_sk.fitting.unseen import for_unseen
@@ -422,11 +424,12 @@ class FairPruner(
             "sample_weight": sample_weight,
         }
         before = dict(self.__dict__)
+        verbose = self.verbose if available().rank == 0 else 0
         context = self._init_callback_context(max_subtasks=None)
         data = {"X": X, "y": y, "metadata": {k: v for k, v in metadata.items() if v is not None}}
         try:
             context.call_on_fit_task_begin(estimator=self, **data)
-            with bars_of(self.verbose) as bars:
+            with bars_of(verbose) as bars, taking_part():
                 fitted = self._fit(context, data, bars, **metadata).attributes()
         except BaseException:
             # What checking has set (n_features_in_, ...) goes as well: all or nothing.
@@ -448,6 +451,7 @@ class FairPruner(
         given = self._given(data["X"], data["y"], last, **metadata)
         settings = settings_of(self.get_params(deep=False))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        seed = world().of_first(seed)
         checkpoint = None
         if self.checkpoint is not None:
             asked = None if self.random_state is None else seed
@@ -459,7 +463,7 @@ class FairPruner(
             given = for_unseen(given, self.estimator, settings, seed, bars, checkpoint)
         with seeded(seed, settings.device):
             task = task_of(given, self.estimator, settings, last)
-            table = table_of(task.rows, settings.device)
+            table = spread_table_of(task.rows, settings.device)
             parts = parts_of(checkpoint)
             progress = self._progress(context, data, bars, "dense training")
             dense = train_dense(task, table, progress, parts.dense)
@@ -486,9 +490,18 @@ class FairPruner(
         check_order(X, y=y, **asked_of, sample_weight=sample_weight)
         check_order(y, **asked_of, sample_weight=sample_weight)
         X = check_X(self, X, reset=last is None)
+        schema = {name: vars(self)[name] for name in SCHEMA if name in vars(self)}
+        check_shares(self.get_params(deep=False), X, schema)
+        if world().size > 1:
+            check_consistent_length(np.empty(n_rows(X)), y)
+        # Vocabularies, counts and checks are those of the rows of all processes.
+        here = world().span(n_rows(X))
+        y, sample_weight = world().whole(y), world().whole(sample_weight)
+        sensitive_features = world().whole(sensitive_features)
+        control_features = world().whole(control_features)
         labels = check_labels(y, type(self).__name__, self.pos_label, last)
         n = len(labels.codes)
-        check_consistent_length(np.empty(n_rows(X)), labels.codes)
+        check_consistent_length(np.empty(over_processes(n_rows(X))), labels.codes)
         weight = check_weight(sample_weight, self.class_weight, labels.classes[labels.codes])
         requirement = requirement_of(self)
         asked = None if requirement is None else self.constraint
@@ -506,9 +519,13 @@ class FairPruner(
                 weight,
             )
         if isinstance(X, pd.DataFrame) and self.estimator is None:
-            warn_of_columns(X, labels.codes)
-        schema = {name: vars(self)[name] for name in SCHEMA if name in vars(self)}
-        return Given(X, *labels, weight, group, groups, parity, cell, schema)
+            warn_of_columns(X, labels.codes[here])
+        known = [None if part is None else part[here] for part in (weight, group, cell)]
+        weight, group, cell = known
+        y = labels.codes[here]
+        return Given(
+            X, y, labels.classes, labels.positive, weight, group, groups, parity, cell, schema
+        )
 
     def _progress(
         self, context: Any, data: dict[str, Any], bars: Bars, phase: str, fitted: Any = None

@@ -21,7 +21,7 @@ from fairprune_sk.fitting.user_networks import check_estimator, check_rows, modu
 from fairprune_sk.masks.granularity import GRANULARITIES, Granularity, Layout, prunable_parameters
 from fairprune_sk.networks.batch import Batch, fingerprint, on_device, take
 from fairprune_sk.networks.default import TabularNetwork
-from fairprune_sk.networks.encoding import TableEncoder, is_number
+from fairprune_sk.networks.encoding import TableEncoder, encoder_of, is_number
 from fairprune_sk.solvers import SOLVERS, Solver, Start
 
 # Tables of one batch have no use for rows in an order, or one by one.
@@ -281,7 +281,7 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
         given = merged_if_small(given, by_group=settings.solver.needs_groups)
     weight = given.weight
     if weight is not None:
-        weight = weight / (over_processes(weight.sum()) / over_processes(len(weight)))
+        weight = weight / (over_processes(float(weight.sum())) / over_processes(len(weight)))
     if estimator is None:
         encoder = encoder_of(given.X, given.y, weight) if last is None else last.encoder
     X = given.X if encoder is None else encoder.transform(given.X)
@@ -299,6 +299,7 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
         if isinstance(network, NeuralNet):
             check_rows(network, X, given.y, weight)
         module = module_of(network)
+    alike_in_all(module)
     layout = layout_of(settings, module, take(X, FEW))
     constraint = None if given.parity is None else given.parity.requirement.constraint
     knows_initial_weights = last is None and isinstance(network, nn.Module)
@@ -367,7 +368,17 @@ def merged_if_small(given: Given, *, by_group: bool) -> Given:
     if world().size > 1 and given.cell is not None:
         whole["cell"] = torch.from_numpy(whole["cell"])
     rows = merged(replace(given, **whole), by_group=by_group)
-    return rows if world().size == 1 else rows.take(np.arange(len(rows.y))[world().share(len(rows.y))])
+    if world().size == 1:
+        return rows
+    return rows.take(np.arange(len(rows.y))[world().share(len(rows.y))])
+
+
+@torch.no_grad()
+def alike_in_all(module: nn.Module) -> None:
+    """Give a network the weights that it has in the first process."""
+    if world().size == 1:
+        return
+    module.load_state_dict(world().of_first(module.state_dict()))
 
 
 def merged(given: Given, *, by_group: bool) -> Given:

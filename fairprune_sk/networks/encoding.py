@@ -13,6 +13,8 @@ from sklearn.preprocessing import OrdinalEncoder, RobustScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
+from fairprune_sk.distributed import world
+
 # Categories beyond this number in one column share one code, the rarest first: a one-hot input
 # that occurs a few times in a table teaches a network nothing.
 MAX_CATEGORIES = 256
@@ -241,6 +243,56 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         # A column that was a number in training and is none now is refused here by pandas.
         numbers = _numbers(frame.loc[:, ~self._categorical])
         return numbers, _categories(frame.loc[:, self._categorical])
+
+
+def encoder_of(X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -> TableEncoder:
+    """Learn the encoding of a table, of which other processes may hold more rows.
+
+    Each process learns that of some columns, from all rows: no process ever holds more than its
+    own rows and one column of all, with the labels and weights.
+
+    Parameters
+    ----------
+    X, y, sample_weight
+        As for :meth:`TableEncoder.fit`.
+
+    Returns
+    -------
+    TableEncoder
+        The same on every process.
+    """
+    if world().size == 1:
+        return TableEncoder().fit(X, y, sample_weight)
+    frame = pd.DataFrame(X)
+    labels, weight, own = world().whole(y), world().whole(sample_weight), {}
+    for i in range(frame.shape[1]):
+        parts = world().gathered_on(i % world().size, frame.iloc[:, [i]])
+        if parts:
+            own[i] = TableEncoder().fit(pd.concat(parts, ignore_index=True), labels, weight)
+    of_all = [*world().gathered(own)]
+    columns = {i: encoder for part in of_all for i, encoder in part.items()}
+    return _side_by_side([columns[i] for i in range(frame.shape[1])])
+
+
+def _side_by_side(columns: list[TableEncoder]) -> TableEncoder:
+    """Make one encoder of those of single columns."""
+    joined = TableEncoder()
+    joined._categorical = np.concatenate([column._categorical for column in columns])
+    at, categorical = np.flatnonzero(~joined._categorical), np.flatnonzero(joined._categorical)
+    numeric = [columns[i] for i in at]
+    indicated = [column for column in numeric if len(column.indicated_)]
+    joined.indicated_ = np.flatnonzero([len(column.indicated_) > 0 for column in numeric])
+    joined.source_ = np.concatenate([at, at[joined.indicated_], categorical])
+    joined.edges_ = [column.edges_[0] for column in numeric]
+    joined.edges_ += [column.edges_[1] for column in indicated]
+    if numeric:
+        joined.median_ = np.concatenate([column.median_ for column in numeric])
+        for name in ("center_", "scale_", "low_", "high_"):
+            first = [getattr(column, name)[:1] for column in numeric]
+            setattr(joined, name, np.concatenate(first + [getattr(c, name)[1:] for c in indicated]))
+    joined.codes_ = [columns[i].codes_[0] for i in categorical]
+    joined.n_categories_ = [columns[i].n_categories_[0] for i in categorical]
+    return joined
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:
