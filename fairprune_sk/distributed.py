@@ -52,7 +52,7 @@ class World:
         return total
 
     def gathered(self, value: Value) -> list[Value]:
-        """What each process has, by rank: any object that can be pickled."""
+        """Return what each process has, by rank: any object that can be pickled."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -60,7 +60,7 @@ class World:
         return found
 
     def gathered_on(self, rank: int, value: Value) -> list[Value]:
-        """What each process has, known to one of them; an empty list on the others."""
+        """Return to one process what each has; to the others an empty list."""
         if self.size == 1:
             return [value]
         found: list[Any] | None = [None] * self.size if rank == self.rank else None
@@ -69,7 +69,7 @@ class World:
         return found or []
 
     def of_first(self, value: Value) -> Value:
-        """What the first process has."""
+        """Return what the first process has."""
         if self.size == 1:
             return value
         found = [value]
@@ -77,7 +77,7 @@ class World:
         return found[0]
 
     def whole(self, rows: Any) -> Any:
-        """Rows of all processes, in the order of the ranks: arrays, pandas objects, dicts, lists."""
+        """Stack the rows of all processes, in the order of the ranks."""
         if self.size == 1 or rows is None:
             return rows
         return _stacked(self.gathered(rows if _is_known(rows) else np.asarray(rows)))

@@ -520,8 +520,9 @@ class FairPruner(
             )
         if isinstance(X, pd.DataFrame) and self.estimator is None:
             warn_of_columns(X, labels.codes[here])
-        known = [None if part is None else part[here] for part in (weight, group, cell)]
-        weight, group, cell = known
+        weight = None if weight is None else weight[here]
+        group = None if group is None else group[here]
+        cell = None if cell is None else cell[here]
         y = labels.codes[here]
         return Given(
             X, y, labels.classes, labels.positive, weight, group, groups, parity, cell, schema

@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from fairprune_sk.assessment import fairness_gap, gap_estimate
 from fairprune_sk.assessment.selection import sparsest_within
 from fairprune_sk.assessment.surface import front_of, results_of, surface_of
+from fairprune_sk.distributed import available
 from fairprune_sk.fairness.constraints import CellSums
 from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.path import Point, middle_of, path
@@ -181,6 +182,11 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         tolerances = _grid("tolerance", self.tolerance)
         _check_refit(self.refit)
         pruner._validate_params()
+        if available().size > 1:
+            raise ValueError(
+                "Got FairPrunerCV in data_parallel(), but a search takes the whole table in one "
+                "process: fit a FairPruner there, or search outside."
+            )
         given = pruner._given(X, y, None, sensitive_features, control_features, sample_weight)
         for name in ("n_features_in_", "feature_names_in_"):
             if name in given.schema:

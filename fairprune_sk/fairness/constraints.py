@@ -24,7 +24,6 @@ from torch import Tensor
 
 from fairprune_sk.distributed import over_processes
 
-
 OUTSIDE = -1
 """Cell code of a row that no event of the constraint covers."""
 

@@ -140,7 +140,7 @@ class StreamedTable(ResidentTable):
         return replace(replace(self.rows, X=self._nothing).take(index), X=pixels)
 
     # What is known of the rows is taken without what the network reads.
-    _nothing: Mapping[str, Tensor] = {}
+    _nothing: Mapping[str, Any] = {}
 
     def batches(self, indices: Iterable[Any]) -> Iterator[Batch]:
         """Rows of several indices; the next ones are decoded while the last ones are used."""

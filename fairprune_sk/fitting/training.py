@@ -107,7 +107,7 @@ class DeferredLosses(NeuralNet):
             self.notify("on_batch_begin", batch=seen, training=training)
             step = self._step_in_pieces(step_fn, batch, **fit_params)
             losses.append(step["loss"].detach())
-            sizes.append(len(batch))
+            sizes.append(len(batch) if batch.n_whole is None else batch.n_whole)
             self.notify("on_batch_end", batch=seen, training=training, **step)
         records, values = self.history[-1]["batches"][first:], torch.stack(losses).tolist()
         if training:

@@ -64,7 +64,7 @@ class Batch:
             self, X=on_device(self.X, device), **self._known(lambda column: column.to(device))
         )
 
-    def _known(self, change: Any) -> dict[str, Tensor]:
+    def _known(self, change: Any) -> dict[str, Any]:
         """Change what is known of the rows, each column in the same way."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)[1:-1]}
         return {name: change(value) for name, value in columns.items() if value is not None}

@@ -195,9 +195,7 @@ def load_tensors(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None
         tensor.copy_(saved[name])
 
 
-def derivatives(
-    objective: Tensor, at: list[Tensor], *, retain_graph: bool = False
-) -> list[Tensor]:
+def derivatives(objective: Tensor, at: list[Tensor], *, retain_graph: bool = False) -> list[Tensor]:
     """Gradients of an objective over the rows of all processes; 0 for what it does not use."""
     gradients = torch.autograd.grad(
         objective, at, retain_graph=retain_graph, materialize_grads=True
