@@ -18,7 +18,7 @@ def torchrun(n, script, *args):
     settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={n}"]
     return subprocess.run(
-        [*command, "--master-port=0", str(script), *args],
+        [*command, "--standalone", str(script), *args],
         env=os.environ | settings,
         capture_output=True,
         text=True,

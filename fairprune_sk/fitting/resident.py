@@ -65,7 +65,7 @@ class ResidentTable(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def knowing(self, **columns: Tensor) -> ResidentTable:
+    def knowing(self, **columns: Any) -> ResidentTable:
         """Return a table of the same rows, of which more is known."""
         table = copy.copy(self)
         table.rows = replace(self.rows, **columns)
