@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+__all__ = ["World", "data_parallel"]
+
 Value = TypeVar("Value")
 
 
