@@ -1,8 +1,9 @@
 """Fit on several processes, and compare with one: ``torchrun --nproc-per-node=2 data_parallel.py``.
 
-A perceptron of this file's own must come out equal, or the script ends with an error. With
-``--network default`` rounding grows in the long dense phase (docs/scale.md), and what is printed is
-how far the two fits are apart; ``--table adult --data FOLDER`` takes a real table.
+The processes must end with the same network, and its training must begin as that of one process
+does, or the script ends with an error. Rounding grows from step to step, so that long fits end some
+way apart, as those of one process do where a batch holds its rows in another order (docs/scale.md):
+how far is printed.
 """
 
 from __future__ import annotations
@@ -11,24 +12,14 @@ import argparse
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from fairprune_sk import FairPruner
 from fairprune_sk.datasets import load_table, make_biased_classification
 from fairprune_sk.distributed import data_parallel
-
-
-class Perceptron(nn.Sequential):
-    """Two hidden layers, with dropout."""
-
-    def __init__(self, n_features: int):
-        layers = nn.Linear(n_features, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 64)
-        super().__init__(*layers, nn.ReLU(), nn.Linear(64, 1))
 
 
 def rows_of(asked: argparse.Namespace) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -46,22 +37,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--table", choices=["adult", "compas"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--network", choices=["perceptron", "default"], default="perceptron")
     parser.add_argument("--epochs", type=int, help="of the pruning; as FairPruner has them")
     parser.add_argument("--tolerance-on", choices=["training", "unseen"], default="unseen")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # a short fit is not meant to be good
     X, y, sex = rows_of(asked)
-    options: dict[str, Any] = {"tolerance_on": asked.tolerance_on, "random_state": 0}
-    options["max_epochs"] = asked.epochs or "auto"
-    if asked.network == "perceptron":
-        numbers = X.select_dtypes("number").fillna(0.0)
-        X = ((numbers - numbers.mean()) / (numbers.std() + 1e-9)).to_numpy(np.float32)
-        options["estimator"] = Perceptron
+    options = {"tolerance_on": asked.tolerance_on, "max_epochs": asked.epochs or "auto"}
     with data_parallel() as world:
         mine, start = world.share(len(X)), time.perf_counter()
-        shared = FairPruner(**options).fit(X[mine], y[mine], sensitive_features=sex[mine])
+        shared = FairPruner(random_state=0, **options)
+        shared.fit(X[mine], y[mine], sensitive_features=sex[mine])
         seconds = time.perf_counter() - start
         alike = world.gathered([mask.numpy() for mask in shared.masks_.values()])
         probabilities = world.gathered(shared.predict_proba(X))
@@ -72,19 +58,19 @@ def main() -> None:
     if world.rank:
         return
     start = time.perf_counter()
-    alone = FairPruner(**options).fit(X, y, sensitive_features=sex)
+    alone = FairPruner(random_state=0, **options).fit(X, y, sensitive_features=sex)
     of_one = time.perf_counter() - start
     equal = np.mean(shared.predict(X) == alone.predict(X))
     apart = np.abs(shared.multipliers_.to_numpy() - alone.multipliers_.to_numpy()).max()
-    gaps = abs(shared.train_gap_ - alone.train_gap_)
-    accuracy = abs(shared.score(X, y) - alone.score(X, y))
     print(
         f"{len(X):,} rows: {of_one:.1f} s in one process, {seconds:.1f} s in {world.size}. "
-        f"Equal predictions: {equal:.2%}. Apart: accuracy {accuracy:.2g}, gap {gaps:.2g}, "
-        f"multipliers {apart:.2g}."
+        f"Equal predictions: {equal:.2%}. "
+        f"Apart: accuracy {abs(shared.score(X, y) - alone.score(X, y)):.2g}, "
+        f"gap {abs(shared.train_gap_ - alone.train_gap_):.2g}, multipliers {apart:.2g}."
     )
-    if asked.network == "perceptron" and (equal < 0.999 or apart > 1e-4 or gaps > 0.001):
-        raise SystemExit("The fits differ.")
+    first = [np.array(p.dense_estimator_.history_[:3, "train_loss"]) for p in (shared, alone)]
+    if np.abs(first[0] - first[1]).max() > 1e-5 or equal < 0.95:
+        raise SystemExit("The fits differ by more than rounding.")
 
 
 if __name__ == "__main__":
