@@ -1,4 +1,4 @@
-"""What a search costs, and whether its cells are those of fits of their own: docs/search.md.
+"""What a search costs, and whether its cells are those of fits of their own: docs/trade_off.md.
 
 ``python examples/search_time.py --data FOLDER`` fits COMPAS by race (or ``--table adult``, by sex)
 with ``FairPrunerCV``, and some of its cells with fits of their own on the same folds. Seconds are
