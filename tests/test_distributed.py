@@ -143,7 +143,8 @@ def test_errors_come_on_all_and_a_process_that_dies_ends_the_others(tmp_path):
     assert ended.stdout.count("expected the same parameters and columns in all") == 2
 
 
-def test_without_torchrun_it_says_how_to_start():
+def test_without_torchrun_it_says_how_to_start(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: False)
     with pytest.raises(RuntimeError, match="torchrun --nproc-per-node"), data_parallel():
         X, y, s = make_biased_classification(100, random_state=0)
         FairPruner().fit(X, y, sensitive_features=s["sex"])

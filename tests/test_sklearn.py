@@ -80,11 +80,12 @@ def defaults(kind=FairPruner, **kwargs):
 
 def grouped():
     # Among a few random rows a gap is not a matter of training: nothing is out of tolerance.
-    return defaults(
+    # The checks run with every default as well; here short fits do.
+    return small(
         Grouped,
         constraint="demographic_parity",
         tolerance=1.0,
-        tolerance_on="training",  # for time: one fit, not three
+        max_epochs=20,
         min_group_count=1,
     )
 

@@ -19,7 +19,7 @@ from fairprune_sk.fairness.constraints import rates
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
 from fairprune_sk.fitting.pruning import prune
-from fairprune_sk.fitting.resident import table_of
+from fairprune_sk.fitting.resident import spread_table_of, table_of
 from fairprune_sk.fitting.task import settings_of, task_of
 from fairprune_sk.fitting.training import seeded
 from fairprune_sk.networks.batch import Batch
@@ -117,11 +117,11 @@ def test_a_fit_leaves_no_table_behind(estimator, monkeypatch):
     tables = []
 
     def noted(*args):
-        table = table_of(*args)
+        table = spread_table_of(*args)
         tables.append(weakref.ref(table.X))
         return table
 
-    monkeypatch.setattr("fairprune_sk.pruner.table_of", noted)
+    monkeypatch.setattr("fairprune_sk.pruner.spread_table_of", noted)
     options = {"sparsity": 0.3, "max_epochs": 2, "tolerance": 1.0, "random_state": 0}
     pruner = FairPruner(estimator, **options)
     gc.collect()
