@@ -151,7 +151,7 @@ def data_parallel() -> Iterator[World]:
     >>> store = dist.FileStore(tempfile.mktemp(), 1)  # torchrun does this
     >>> dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     >>> X, y, s = make_biased_classification(500, random_state=0)
-    >>> pruner = FairPruner(tolerance=None, max_epochs=2, random_state=0)
+    >>> pruner = FairPruner(tolerance=0.5, tolerance_on="training", max_epochs=2, random_state=0)
     >>> with data_parallel() as world:
     ...     mine = world.share(len(X))
     ...     _ = pruner.fit(X[mine], y[mine], sensitive_features=s["sex"][mine])
