@@ -38,6 +38,8 @@ copybutton_prompt_is_regexp = True
 html_theme = "pydata_sphinx_theme"
 html_title = "fairprune_sk"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_sidebars = {"*": [], "api": ["sidebar-nav-bs"]}  # the others have nothing below them
 html_theme_options = {
     "navigation_with_keys": False,

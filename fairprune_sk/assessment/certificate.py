@@ -447,7 +447,9 @@ def _notes(
     notes = alarms_of(sample.rows, {"value": sample.y_pred}, {}, sample.labels)
     if len(needed):
         has = {group_name_in(sample, *at): int(n) for at, n in np.ndenumerate(rows)}
-        said = {name: "too many" if np.isinf(n) else f"{n:,.0f}" for name, n in needed.items()}
+        said = {
+            name: "too many to name" if np.isinf(n) else f"{n:,.0f}" for name, n in needed.items()
+        }
         wanted = [f"{name} {said[name]} (here {has[name]:,})" for name in needed.index]
         notes.append(f"About how many rows would decide, if rates stay as seen: {listed(wanted)}.")
     small = too_small(sample, requirement, pairs, alpha)
