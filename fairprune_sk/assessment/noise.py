@@ -61,19 +61,28 @@ def _redrawn_gaps(
 
 
 class GapEstimate(NamedTuple):
-    """What the rows that were measured say about the gap of the people they were drawn from."""
+    """What the rows that were measured say about the gap of the people they were drawn from.
+
+    Attributes
+    ----------
+    gap : float
+        As it was measured; it leans upwards.
+    corrected : float
+        Less what it leans upwards.
+    low, high : float
+        Confidence interval of the population's gap.
+    noise_floor : float
+        Mean gap that groups with equal rates would show on these rows.
+    parity_high : float
+        What parity shows at most in a share ``confidence_level`` of the draws.
+    """
 
     gap: float
-    """As it was measured; it leans upwards."""
     corrected: float
-    """Less what it leans upwards."""
     low: float
     high: float
-    """Confidence interval of the population's gap."""
     noise_floor: float
-    """Mean gap that groups with equal rates would show on these rows."""
     parity_high: float
-    """What parity shows in a share ``confidence_level`` of the draws."""
 
 
 def estimate_of(

@@ -47,7 +47,15 @@ KNOWN = {
 
 
 class Style(NamedTuple):
-    """How a method looks."""
+    """How a method looks.
+
+    Attributes
+    ----------
+    label : str
+        What the legend says.
+    color, marker : str
+        As matplotlib takes them.
+    """
 
     label: str
     color: str

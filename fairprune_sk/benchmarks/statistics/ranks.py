@@ -23,20 +23,28 @@ from fairprune_sk.benchmarks.statistics.results import (
 
 
 class Ranks(NamedTuple):
-    """Ranks of methods over data sets, and whether they differ."""
+    """Ranks of methods over data sets, and whether they differ.
+
+    Attributes
+    ----------
+    ranks : Series
+        Average rank of each method, 1 being the best; the best first.
+    scores : DataFrame
+        What was ranked: a row for each data set, a column for each method.
+    statistic, p_value : float
+        Friedman's: of all methods being the same.
+    posthoc : DataFrame
+        p-value of each pair of methods, adjusted for the number of pairs.
+    critical_difference : float
+        Nemenyi's: ranks that are further apart differ. NaN for Wilcoxon's test.
+    """
 
     ranks: pd.Series
-    """Average rank of each method, 1 being the best; the best first."""
     scores: pd.DataFrame
-    """What was ranked: a row for each data set, a column for each method."""
     statistic: float
-    """Friedman's."""
     p_value: float
-    """Friedman's: of all methods being the same."""
     posthoc: pd.DataFrame
-    """p-value of each pair of methods, adjusted for the number of pairs."""
     critical_difference: float
-    """Nemenyi's: ranks that are further apart differ. NaN for Wilcoxon's test."""
 
 
 def average_ranks(

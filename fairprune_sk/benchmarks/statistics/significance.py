@@ -12,7 +12,12 @@ from fairprune_sk.benchmarks.statistics.results import EQUAL
 
 
 class Interval(NamedTuple):
-    """A mean and its confidence interval."""
+    """A mean and its confidence interval.
+
+    Attributes
+    ----------
+    mean, low, high : float
+    """
 
     mean: float
     low: float
@@ -20,7 +25,15 @@ class Interval(NamedTuple):
 
 
 class TTest(NamedTuple):
-    """A test of whether a mean is 0, and the mean's confidence interval."""
+    """A test of whether a mean is 0, and the mean's confidence interval.
+
+    Attributes
+    ----------
+    statistic, p_value : float
+        Of the test.
+    mean, low, high : float
+        In the units of what was compared.
+    """
 
     statistic: float
     p_value: float
