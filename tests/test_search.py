@@ -89,6 +89,11 @@ def test_networks_of_all_cells_are_kept(search, rows):
             assert cell.score(X, y) > 0.7
             if tolerance:
                 assert cell.train_gap_ <= tolerance + 0.05
+    # Only what begins at a dense network, or at one that nothing bound, takes a whole pruning.
+    whole = search.network_at(0.5, None).n_iter_
+    assert search.network_at(0.5, 0.1).n_iter_ == whole
+    for tolerance in (0.1, None):
+        assert search.network_at(0.8, tolerance).n_iter_ < whole
     with pytest.raises(ValueError, match=r"sparsity=0.7.*expected one of \[\(0.5, 0.1\)"):
         search.network_at(0.7)
 

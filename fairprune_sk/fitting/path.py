@@ -91,7 +91,7 @@ def path(
                     of_task = train_dense(task, table)
                 else:
                     # Where nothing bound it there are no multipliers to go on from.
-                    anew = last is first and not _was_bound(last)
+                    anew = sparsity == sparsities[0] and not _was_bound(last)
                     n_epochs = math.ceil((1.0 if anew else STEP) * epochs(settings, len(task.rows)))
                     task = replace(task, settings=replace(here, max_epochs=n_epochs))
                     of_task = train_dense(task, table)  # it is there: its logits are computed
