@@ -143,7 +143,7 @@ def data_parallel() -> Iterator[World]:
     --------
     A script for ``torchrun --nproc-per-node=4``; by itself it is one process of one:
 
-    >>> import os, tempfile
+    >>> import tempfile
     >>> import torch.distributed as dist
     >>> from fairprune_sk import FairPruner
     >>> from fairprune_sk.datasets import make_biased_classification

@@ -41,9 +41,8 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
 
     In each fold one dense network is trained; one run goes through the sparsities and leaves a
     finished network at each, and each stricter tolerance goes on from the one before it; then the
-    same on all rows. Groups are
-    compared on the held-out rows of all folds together, so that small ones are not judged by a
-    fifth of their rows.
+    same on all rows. Groups are compared on the held-out rows of all folds together, so that small
+    ones are not judged by a fifth of their rows.
 
     Parameters
     ----------
