@@ -56,7 +56,7 @@ from fairprune_sk.fitting.training import seeded
 from fairprune_sk.fitting.unseen import for_unseen
 from fairprune_sk.fitting.validation import SCHEMA, check_labels, check_weight, check_X
 from fairprune_sk.masks.granularity import GRANULARITIES, Granularity
-from fairprune_sk.networks.batch import n_rows
+from fairprune_sk.networks.batch import in_blocks, n_rows
 from fairprune_sk.solvers import SOLVERS, Solver
 
 # Networks are trained in 32 bits.
@@ -392,9 +392,9 @@ class FairPruner(
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_features), dict of arrays, or ImageFiles
+        X : DataFrame or ndarray of shape (n, n_features), dict of arrays, ImageFiles, ParquetTable
             An ndarray with more axes, a dict of inputs, or images that are read from disk batch
-            by batch, where the given network takes them.
+            by batch, where the given network takes them. A table of Parquet files stays on disk.
         y : array-like of shape (n,)
             Labels of two or more classes.
         sensitive_features : list, ndarray, Series, DataFrame or dict, default=None
@@ -518,7 +518,7 @@ class FairPruner(
                 self.min_group_count,
                 weight,
             )
-        if isinstance(X, pd.DataFrame) and self.estimator is None:
+        if self.estimator is None and (isinstance(X, pd.DataFrame) or in_blocks(X)):
             warn_of_columns(X, labels.codes[here])
         weight = None if weight is None else weight[here]
         group = None if group is None else group[here]

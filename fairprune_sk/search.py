@@ -24,7 +24,10 @@ from fairprune_sk.assessment.selection import sparsest_within
 from fairprune_sk.assessment.surface import front_of, results_of, surface_of
 from fairprune_sk.distributed import available
 from fairprune_sk.fairness.constraints import CellSums
+from fairprune_sk.fitting.checkpoint import CheckpointFolder
 from fairprune_sk.fitting.fitted import Fitted
+from fairprune_sk.fitting.identity import identity_of
+from fairprune_sk.fitting.memory import code_hash
 from fairprune_sk.fitting.path import Point, middle_of, path
 from fairprune_sk.fitting.task import Given, settings_of
 from fairprune_sk.fitting.unseen import alike_folds, optimism_of, sums_of
@@ -48,7 +51,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
     ----------
     estimator : FairPruner, default=None
         Whose other parameters are used; its tolerance is the gap that ``refit="sparsest_within"``
-        allows. ``FairPruner()`` by default. Callbacks, checkpoint and ``warm_start`` have no
+        allows. ``FairPruner()`` by default. Its callbacks, checkpoint and ``warm_start`` have no
         effect.
     sparsity : sequence of float in [0, 1), default=(0.5, 0.7, 0.8, 0.9, 0.95)
     tolerance : sequence of float in [0, 1] or None, default=(0.01, 0.02, 0.05, 0.1, None)
@@ -62,9 +65,12 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         estimator's tolerance and whose score is within one standard error of the best; the one of
         the best score; what the callable returns the index of, given ``cv_results_``; or none,
         and none is trained on all rows.
+    checkpoint : str or path, default=None
+        A folder. A search that was killed goes on from there when the same call is made again: what
+        is finished is not fitted anew, and the results are those of a search that nobody disturbed.
     n_jobs : int, default=None
-        Folds at a time, as for ``joblib.Parallel``; the results are the same for each number.
-        A fold takes one thread.
+        Folds at a time, as for ``joblib.Parallel``; the results are the same for each number, and
+        on a cluster (``with joblib.parallel_config(backend="dask")``). A fold takes one thread.
     verbose : int, default=0
         As for ``joblib.Parallel``.
 
@@ -123,6 +129,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         cv: Any = 5,
         scoring: str | Callable | None = None,
         refit: str | Callable | bool = "sparsest_within",
+        checkpoint: Any = None,
         n_jobs: int | None = None,
         verbose: int = 0,
     ):
@@ -132,6 +139,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         self.cv = cv
         self.scoring = scoring
         self.refit = refit
+        self.checkpoint = checkpoint
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -162,6 +170,8 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
     ) -> FairPrunerCV:
         """Fit every cell in every fold, and on all rows.
 
+        An interrupted search leaves the estimator as it was.
+
         Parameters
         ----------
         X, y, sensitive_features, control_features, sample_weight
@@ -176,6 +186,18 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         ValueError
             If an input or a parameter is not as described.
         """
+        before = dict(self.__dict__)
+        try:
+            return self._fit(X, y, sensitive_features, control_features, sample_weight)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit(
+        self, X: Any, y: Any, sensitive_features: Any, control_features: Any, sample_weight: Any
+    ) -> FairPrunerCV:
+        """Check everything, fit, compare."""
         pruner = self._pruner()
         sparsities = _grid("sparsity", self.sparsity, below_one=True)
         tolerances = _grid("tolerance", self.tolerance)
@@ -197,18 +219,26 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
                 f"Got constraint={pruner.constraint!r}, but a search compares gaps on rows that "
                 "no dense network is compared on: expected a constraint on rates."
             )
-        pruner.random_state = check_random_state(pruner.random_state).randint(
-            np.iinfo(np.int32).max
-        )
+        asked = pruner.random_state
+        pruner.random_state = check_random_state(asked).randint(np.iinfo(np.int32).max)
+        grid = (sparsities, tolerances)
+        kept = None
+        if self.checkpoint is not None:
+            identity = self._identity(pruner, given, grid, known_seed=asked is not None)
+            kept = CheckpointFolder.of_search(self.checkpoint, identity, pruner.random_state)
+            pruner.random_state = kept.seed
         splits = self._splits(given, pruner.random_state)
         scorer = check_scoring(pruner, self.scoring)
-        grid = (sparsities, tolerances)
+        # The table by itself: a cluster sends it to each of its machines once, not for each fold.
+        known = replace(given, X=None)
         held = joblib.Parallel(self.n_jobs, verbose=self.verbose)(
-            joblib.delayed(_fold)(pruner, given, *grid, train, test, scorer)
-            for train, test in splits
+            joblib.delayed(_fold)(
+                pruner, given.X, known, *grid, *rows, scorer, kept and kept.within(f"fold {i}")
+            )
+            for i, rows in enumerate(splits)
         )
         rows = np.concatenate([test for _, test in splits])
-        asked = {
+        columns = {
             "sensitive_features": sensitive_features,
             "control_features": control_features,
             "sample_weight": sample_weight,
@@ -216,7 +246,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         cells = list(held[0].cells)
         gaps, raw = [None] * len(cells), np.full((len(cells), len(splits)), np.nan)
         if given.parity is not None:
-            ask = partial(_measured, pruner=pruner, given=given, asked=asked)
+            ask = partial(_measured, pruner=pruner, given=given, asked=columns)
             for i, cell in enumerate(cells):
                 predicted = [fold.cells[cell][0] for fold in held]
                 gaps[i] = ask(gap_estimate, rows=rows, predicted=np.concatenate(predicted))
@@ -233,7 +263,8 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         networks = {}
         if self.refit is not False:
             with _one_thread():
-                for point in _path(pruner, _informed(given, held), *grid):
+                of_all = kept and kept.within("all rows")
+                for point in _path(pruner, _informed(given, held), *grid, of_all):
                     networks[point.sparsity, point.tolerance] = point.fitted
         self._networks, self._template = networks, pruner
         if self.refit is not False:
@@ -242,6 +273,17 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
             self.best_score_ = float(self.cv_results_["mean_test_accuracy"][self.best_index_])
             self.best_estimator_ = self.network_at(**self.best_params_)
         return self
+
+    def _identity(
+        self, pruner: FairPruner, given: Given, grid: tuple[list, list], known_seed: bool
+    ) -> str:
+        """Digest of all that decides what comes out of the search."""
+        parameters = pruner.get_params(deep=False)
+        seed = pruner.random_state if known_seed else None
+        of_pruner = identity_of(parameters, given, settings_of(parameters), seed, None)
+        # Splits that are drawn anew each time would be those of another search.
+        cv = self.cv if isinstance(self.cv, int) else [test for _, test in self._splits(given, 0)]
+        return f"{of_pruner} {code_hash([grid, cv, self.scoring])}"
 
     def _splits(self, given: Given, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows to fit on and to hold out."""
@@ -383,12 +425,16 @@ def _one_thread() -> Iterator[None]:
 
 
 def _path(
-    pruner: FairPruner, given: Given, sparsities: list[float], tolerances: list[float]
+    pruner: FairPruner,
+    given: Given,
+    sparsities: list[float],
+    tolerances: list[float],
+    kept: CheckpointFolder | None,
 ) -> Iterator[Point]:
     """Go through all cells on the given rows."""
     settings, unseen = settings_of(pruner.get_params(deep=False)), pruner.tolerance_on == "unseen"
     grid = (sparsities, tolerances)
-    return path(given, pruner.estimator, settings, pruner.random_state, *grid, unseen)
+    return path(given, pruner.estimator, settings, pruner.random_state, *grid, unseen, kept)
 
 
 def _as_estimator(
@@ -416,6 +462,24 @@ class Held(NamedTuple):
     cells: dict[tuple[float, float], tuple[np.ndarray, float, float]]
     sums: tuple[CellSums, CellSums] | None
 
+    def state_dict(self, classes: np.ndarray) -> dict[str, Any]:
+        """Return it as data, for a checkpoint."""
+        cells = [
+            [*cell, torch.from_numpy(np.searchsorted(classes, predicted)), *rest]
+            for cell, (predicted, *rest) in self.cells.items()
+        ]
+        return {"cells": cells, "sums": self.sums and [[*sums] for sums in self.sums]}
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any], classes: np.ndarray) -> Held:
+        """Return what :meth:`state_dict` was made of."""
+        cells = {
+            (sparsity, tolerance): (classes[codes.numpy()], score, seconds)
+            for sparsity, tolerance, codes, score, seconds in saved["cells"]
+        }
+        sums = saved["sums"]
+        return cls(cells, sums and (CellSums(*sums[0]), CellSums(*sums[1])))
+
 
 def _informed(given: Given, held: list[Held]) -> Given:
     """Let the fit on all rows know what the folds saw: how far rates fall on other rows."""
@@ -428,27 +492,37 @@ def _informed(given: Given, held: list[Held]) -> Given:
 
 def _fold(
     pruner: FairPruner,
-    given: Given,
+    X: Any,
+    known: Given,
     sparsities: list[float],
     tolerances: list[float],
     train: np.ndarray,
     test: np.ndarray,
     scorer: Callable,
+    kept: CheckpointFolder | None,
 ) -> Held:
     """Fit every cell on some rows, and predict the others."""
+    if kept is not None and (finished := kept.file("finished").parts.get("held")):
+        return Held.restored(finished, known.classes)
+    given = replace(known, X=X)
     found, sums, learned, held = {}, None, given.take(train), given.take(test)
     y = held.classes[held.y]
     unseen = pruner.tolerance_on == "unseen" and given.parity is not None
     # What a frozen network has seen cannot be set aside.
     unseen = unseen and not isinstance(pruner.estimator, FrozenEstimator)
     with _one_thread():
-        for sparsity, tolerance, fitted, seconds in _path(pruner, learned, sparsities, tolerances):
+        grid = (sparsities, tolerances)
+        for sparsity, tolerance, fitted, seconds in _path(pruner, learned, *grid, kept):
             cell = _as_estimator(pruner, fitted, sparsity, tolerance)
             score = float(scorer(cell, held.X, y))
             found[sparsity, tolerance] = cell.predict(held.X), score, seconds
             if unseen and (sparsity, tolerance) == middle_of(sparsities, tolerances):
                 sums = sums_of(fitted, learned), sums_of(fitted, held)
-    return Held({(s, t): found[s, t] for t in tolerances for s in sparsities}, sums)
+    fold = Held({(s, t): found[s, t] for t in tolerances for s in sparsities}, sums)
+    if kept is not None:
+        kept.file("finished").keep("held", fold.state_dict(given.classes))
+        kept.keep_only("finished")
+    return fold
 
 
 def _measured(

@@ -24,7 +24,8 @@ from torch import nn
 
 from fairprune_sk import FairPruner, FairPrunerCV
 from fairprune_sk.assessment import fairness_gap, gap_estimate
-from fairprune_sk.exceptions import ConstraintNotMetWarning
+from fairprune_sk.exceptions import CollapseWarning, ConstraintNotMetWarning
+from fairprune_sk.fitting import checkpoint, pruning
 
 
 class Mlp(nn.Sequential):
@@ -212,6 +213,78 @@ def test_unseen_rows_are_asked_for_once_a_fold(rows, monkeypatch):
         search.fit(X, y, sensitive_features=s)
     assert asked == [(450, 1.0), (450, 1.0)]  # all rows learn from the folds
     assert search.network_at(0.5, 0.1).unseen_gap_ is not None
+
+
+class Killed(BaseException):
+    """In the place of a signal that no handler sees."""
+
+
+def kept_search(rows, folder, **kwargs):
+    X, y, s = rows
+    settings = {"tolerance_on": "unseen", "max_epochs": 4, **kwargs}
+    search = FairPrunerCV(pruner(**settings), **{**GRID, "cv": 2}, checkpoint=folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstraintNotMetWarning)
+        warnings.simplefilter("ignore", CollapseWarning)
+        return search.fit(X, y, sensitive_features=s)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(rows):
+    return kept_search(rows, None)
+
+
+# While a half of the first fold, its cells, the second fold, and all rows are trained.
+@pytest.mark.parametrize("write", [2, 9, 16, 24])
+def test_a_killed_search_goes_on(rows, undisturbed, tmp_path, monkeypatch, write):
+    real, files = checkpoint.Checkpoint.keep, []
+
+    def keep(self, name, saved):
+        real(self, name, saved)
+        files.append(self.path)
+        if len(files) == write:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "WAIT", 1e9)  # of each training, the end alone is kept
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoint, "keep", keep)
+        with pytest.raises(Killed):
+            kept_search(rows, tmp_path / "search")
+    found, expected = kept_search(rows, tmp_path / "search"), undisturbed
+    for name, values in expected.cv_results_.items():
+        if "time" not in name:
+            np.testing.assert_array_equal(found.cv_results_[name], values)
+    for cell in found.cv_results_["params"]:
+        first, second = (search.network_at(**cell) for search in (found, expected))
+        assert first.predict_proba(rows[0]).tobytes() == second.predict_proba(rows[0]).tobytes()
+
+
+def test_a_search_that_has_ended_fits_nothing_and_another_begins_anew(rows, tmp_path, monkeypatch):
+    first = kept_search(rows, tmp_path, tolerance_on="training")
+    assert [path.name for path in (tmp_path / "fold 0").iterdir()] == ["finished"]
+    with pytest.warns(UserWarning, match="other data or settings.*starts afresh"):
+        other = kept_search(rows, tmp_path, tolerance_on="training", lr=0.02)
+    assert not other.surface_.equals(first.surface_)
+    monkeypatch.setattr(pruning.PruningNet, "train_step", None)
+    again = kept_search(rows, tmp_path, tolerance_on="training", lr=0.02)
+    assert again.surface_.equals(other.surface_)
+
+
+def test_a_folder_of_something_else_is_refused(rows, tmp_path):
+    (tmp_path / "letters.txt").write_text("dear")
+    for path, message in ((tmp_path, "of something else"), (tmp_path / "letters.txt", "a folder")):
+        with pytest.raises(ValueError, match=message):
+            kept_search(rows, path)
+    assert (tmp_path / "letters.txt").read_text() == "dear"
+
+
+def test_an_interrupted_search_leaves_the_estimator_as_it_was(rows, monkeypatch):
+    search = FairPrunerCV(pruner(), **GRID)
+    before = dict(vars(search))
+    monkeypatch.setattr(pruning, "train", lambda *args, **kwargs: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        search.fit(*rows[:2], sensitive_features=rows[2])
+    assert vars(search) == before
 
 
 @pytest.mark.parametrize(

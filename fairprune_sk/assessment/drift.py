@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fairprune_sk.fitting.fitted import Fitted
+from fairprune_sk.networks.batch import in_blocks, n_rows
 
 MARGIN = 0.1
 """A number is far out where it is further from the range of the fit than this part of its width.
@@ -48,17 +49,22 @@ def drift_report(fitted: Fitted, X: Any, *, margin: float = MARGIN) -> pd.DataFr
         )
     if isinstance(margin, bool) or not isinstance(margin, Real) or not 0 <= float(margin):
         raise ValueError(f"Got margin={margin!r}, but expected a number that is not negative.")
-    found = fitted.encoder.departures(X)
+    counts, farthest = 0, 0.0
+    for block in X.blocks() if in_blocks(X) else [X]:
+        found = fitted.encoder.departures(block)
+        out = found["beyond"] > float(margin)
+        counts = counts + np.array([found["unseen"].sum(0), out.sum(0), found["missing"].sum(0)])
+        farthest = np.maximum(farthest, found["beyond"].max(axis=0))
+    unseen, out_of_range, missing = counts / n_rows(X)
     names = fitted.feature_names
     if names is None:
-        names = np.arange(found["beyond"].shape[1])
-    out = found["beyond"] > float(margin)
+        names = np.arange(len(unseen))
     report = pd.DataFrame(
         {
-            "unseen": found["unseen"].mean(axis=0),
-            "out_of_range": out.mean(axis=0),
-            "missing": found["missing"].mean(axis=0),
-            "farthest": found["beyond"].max(axis=0),
+            "unseen": unseen,
+            "out_of_range": out_of_range,
+            "missing": missing,
+            "farthest": farthest,
             "read": np.isin(names, fitted.selected_features),
         },
         index=pd.Index(names, name="column"),

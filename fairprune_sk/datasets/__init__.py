@@ -10,12 +10,14 @@ from fairprune_sk.datasets.csv_files import read_csv
 from fairprune_sk.datasets.description import TableDescription
 from fairprune_sk.datasets.files import read_frame
 from fairprune_sk.datasets.images import ImageFiles, load_celeba, load_lfw
+from fairprune_sk.datasets.parquet import ParquetTable
 from fairprune_sk.datasets.roles import Roles, split_rows, with_roles
 from fairprune_sk.datasets.synthetic import make_biased_classification
 from fairprune_sk.datasets.tables import Table, load_table, read_table, table_from_frame
 
 __all__ = [
     "ImageFiles",
+    "ParquetTable",
     "Roles",
     "Table",
     "TableCleaner",

@@ -92,6 +92,10 @@ class ImageFiles:
             pixels[i] = self._decode(file)
         return pixels
 
+    def digest(self) -> str:
+        """Name the images, by file; not by what is in them."""
+        return repr((self.shape, [*self.files]))
+
     def _decode(self, file: str) -> np.ndarray:
         Image, path, size = _pillow(), Path(self.folder) / file, self.image_size
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 import zipfile
 from collections.abc import Mapping
@@ -159,6 +160,81 @@ class Checkpoint:
     def part(self, name: str) -> Part:
         """One part of the fit, by name."""
         return Part(self, name)
+
+
+class CheckpointFolder:
+    """Checkpoints of the fits that a search is made of, a file for each.
+
+    Parameters
+    ----------
+    path : str or path
+    identity : str
+        Digest of all that decides what comes out of the search.
+
+    Raises
+    ------
+    ValueError
+        If there is something else, or no folder can be made there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], identity: str):
+        self.path, self.identity = Path(path), identity
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"Got checkpoint={str(path)!r}, but expected a folder, or a path where one can be "
+                f"made: {error}."
+            ) from error
+
+    @classmethod
+    def of_search(cls, path: str | os.PathLike[str], identity: str, seed: int) -> CheckpointFolder:
+        """Open the folder of a search; what another search has left there goes.
+
+        Parameters
+        ----------
+        path, identity
+            As for the class.
+        seed : int
+            Of a new search; one that goes on has the one that it began with.
+
+        Warns
+        -----
+        UserWarning
+            If the folder is of another search: it starts afresh.
+        """
+        folder = cls(path, identity)
+        known = folder.path / "search"
+        if not known.exists() and any(folder.path.iterdir()):
+            raise ValueError(
+                f"Got checkpoint={str(path)!r}, but there are files of something else: pass the "
+                "path of a folder that is empty, or that is not there yet."
+            )
+        of_search = Checkpoint(known, identity, seed)
+        if not of_search.parts:
+            for other in folder.path.iterdir():
+                if other.is_dir():
+                    shutil.rmtree(other)
+            of_search.keep("begun", True)
+        folder.seed = of_search.seed
+        return folder
+
+    seed = 0
+    """Of the search."""
+
+    def within(self, name: str) -> CheckpointFolder:
+        """Return a folder in this one."""
+        return CheckpointFolder(self.path / name, f"{self.identity}/{name}")
+
+    def file(self, name: str) -> Checkpoint:
+        """Return one of the checkpoints."""
+        return Checkpoint(self.path / name, f"{self.identity}/{name}", self.seed)
+
+    def keep_only(self, name: str) -> None:
+        """Remove all checkpoints but one."""
+        for other in self.path.iterdir():
+            if other.name != name:
+                other.unlink()
 
 
 class Part:

@@ -18,10 +18,14 @@ from fairprune_sk.datasets.columns import (
     kind_of,
 )
 from fairprune_sk.exceptions import SuspectColumnWarning, warn_at_caller
-from fairprune_sk.networks.encoding import is_number
+from fairprune_sk.networks.batch import in_blocks
+from fairprune_sk.networks.encoding import is_number, some_rows
 
 # Rows on which a single column is tried, and the share of them that it must get right.
 TRIED_ROWS, LEAK_ACCURACY = 2000, 0.995
+
+# Rows of a table on disk that its columns are judged by.
+READ_ROWS = 2**17
 
 # What a scale could be computed of in 64 bits.
 LARGEST_INPUT = 1e300
@@ -129,7 +133,8 @@ def warn_of_columns(X: pd.DataFrame, y: np.ndarray) -> None:
 
     Parameters
     ----------
-    X : DataFrame of shape (n, n_columns)
+    X : DataFrame of shape (n, n_columns), or ParquetTable
+        Of which some rows are read.
     y : ndarray of shape (n,), int64
         Class codes.
 
@@ -139,6 +144,9 @@ def warn_of_columns(X: pd.DataFrame, y: np.ndarray) -> None:
         Of constant columns, columns that name the rows, dates that are text, and columns that
         predict the target almost alone.
     """
+    if in_blocks(X):
+        rows = some_rows(len(X), READ_ROWS)
+        X, y = X[rows].to_pandas(), y[rows]
     if len(X) < FEWEST_ROWS:
         return
     found: dict[str, list[str]] = {}

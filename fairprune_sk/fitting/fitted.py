@@ -23,7 +23,7 @@ from fairprune_sk.fitting.pruning import Run
 from fairprune_sk.fitting.resident import ResidentTable, table_of
 from fairprune_sk.fitting.task import FEW, Task
 from fairprune_sk.masks.compaction import read_columns, shrink, with_tensors
-from fairprune_sk.networks.batch import Batch, fingerprint, on_device, take
+from fairprune_sk.networks.batch import Batch, fingerprint, in_blocks, on_device, take
 from fairprune_sk.networks.calls import plain
 from fairprune_sk.networks.encoding import TableEncoder
 
@@ -197,6 +197,9 @@ class Fitted:
         the last bits. The default network is evaluated in double precision, and rounded: what it
         predicts for a row does not depend on the rows beside it.
         """
+        if in_blocks(X):
+            parts = [self._over(block, module, function) for block in X.blocks()]
+            return np.concatenate(parts)[X.places()]
         rows = self.encoded(X)
         if self.encoder is not None:
             device = device_of(module)

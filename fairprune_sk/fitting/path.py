@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from fairprune_sk.fitting.checkpoint import Checkpoint, CheckpointFolder, parts_of
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
 from fairprune_sk.fitting.progress import Bars
@@ -47,6 +48,7 @@ def path(
     sparsities: Sequence[float],
     tolerances: Sequence[float],
     unseen: bool,
+    kept: CheckpointFolder | None = None,
 ) -> Iterator[Point]:
     """Train one dense network, and prune it along the sparsities and the tolerances.
 
@@ -68,17 +70,24 @@ def path(
     tolerances : sequence of float
     unseen : bool
         Whether the tolerances are for rows that the fit has not seen.
+    kept : CheckpointFolder, optional
+        Where each training is kept, to go on from.
 
     Yields
     ------
     Point
         Sparsities first, then tolerances, the loosest first.
     """
+
+    def file(name: str) -> Checkpoint | None:
+        return None if kept is None else kept.file(name)
+
     start = time.perf_counter()
     if unseen and given.parity is not None and given.parity.optimism is None:
         sparsity, tolerance = middle_of(sparsities, tolerances)
         there = replace(settings, sparsity=sparsity)
-        given = for_unseen(_within(given, tolerance), estimator, there, seed, Bars(None))
+        middle = _within(given, tolerance)
+        given = for_unseen(middle, estimator, there, seed, Bars(None), file("unseen"))
     first: Fitted | None = None
     for tolerance in sorted(tolerances, reverse=True):
         given, last = _within(given, tolerance), first
@@ -88,14 +97,15 @@ def path(
                 task = task_of(given, estimator, here, last)
                 table = table_of(task.rows, settings.device)
                 if last is None:
-                    of_task = train_dense(task, table)
+                    of_task = train_dense(task, table, checkpoint=parts_of(file("dense")).dense)
                 else:
                     # Where nothing bound it there are no multipliers to go on from.
                     anew = sparsity == sparsities[0] and not _was_bound(last)
                     n_epochs = math.ceil((1.0 if anew else STEP) * epochs(settings, len(task.rows)))
                     task = replace(task, settings=replace(here, max_epochs=n_epochs))
                     of_task = train_dense(task, table)  # it is there: its logits are computed
-                run = prune(task, table, of_task)
+                part = parts_of(file(f"{sparsity} {tolerance}")).pruning
+                run = prune(task, table, of_task, checkpoint=part)
             last = fitted_of(task, of_task, run)
             first = last if sparsity == sparsities[0] else first
             now = time.perf_counter()

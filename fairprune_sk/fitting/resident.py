@@ -20,6 +20,35 @@ from fairprune_sk.networks.batch import Batch, streams
 EVALUATION_ROWS = 2048
 
 
+# Rows of a large table that are shuffled at a time, and that lie side by side in it.
+SHUFFLED_ROWS, SIDE_BY_SIDE = 2**20, 2**10
+
+
+def shuffled(n: int, device: torch.device) -> Tensor:
+    """Draw a random order of n rows.
+
+    Of a large table, some runs of rows that lie side by side are drawn and shuffled at a time: one
+    that is on disk is read here and there, not everywhere at once.
+
+    Parameters
+    ----------
+    n : int
+    device : torch.device
+
+    Returns
+    -------
+    Tensor of shape (n,), int64
+    """
+    if n <= SHUFFLED_ROWS:
+        return torch.randperm(n, device=device)
+    runs = torch.randperm(-(-n // SIDE_BY_SIDE), device=device) * SIDE_BY_SIDE
+    order = (runs[:, None] + torch.arange(SIDE_BY_SIDE, device=device)).flatten()
+    order = order[order < n]
+    for part in order.split(SHUFFLED_ROWS):
+        part.copy_(part[torch.randperm(len(part), device=device)])
+    return order
+
+
 @dataclass(frozen=True)
 class Spread:
     """How the rows of a table are spread over processes, in the order of their ranks.
@@ -206,7 +235,7 @@ class ResidentIterator:
             yield from self._shares(self.dataset.spread)
             return
         n, n_batches = len(self.dataset), max(len(self), 1)
-        order = torch.randperm(n, device=self.dataset.device) if self.shuffle else None
+        order = shuffled(n, self.dataset.device) if self.shuffle else None
         bounds = [n * i // n_batches for i in range(n_batches + 1)]
         parts = map(slice, bounds[:-1], bounds[1:])
         yield from self.dataset.batches(parts if order is None else (order[p] for p in parts))
@@ -215,7 +244,7 @@ class ResidentIterator:
         """Own rows of the batches of all processes."""
         device, n, n_batches = self.dataset.device, spread.n_whole, max(len(self), 1)
         align_generators(device)
-        order = torch.randperm(n, device=device) - spread.first
+        order = shuffled(n, device) - spread.first
         places = ((order >= 0) & (order < len(self.dataset))).nonzero().flatten()
         own = order[places]
         bounds = [n * i // n_batches for i in range(n_batches + 1)]

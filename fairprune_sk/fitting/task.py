@@ -167,7 +167,7 @@ class Given:
 
     Attributes
     ----------
-    X : DataFrame, ndarray, dict of ndarray, or ImageFiles
+    X : DataFrame, ndarray, dict of ndarray, ImageFiles or ParquetTable
     y : ndarray of shape (n,), int64
         Class codes.
     classes : ndarray of shape (n_classes,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
-from fairprune_sk.datasets.columns import as_pandas, kind_of
+from fairprune_sk.datasets.columns import FEWEST_ROWS, as_pandas, kind_of
+from fairprune_sk.datasets.parquet import BLOCK_ROWS, ParquetTable
 from fairprune_sk.fitting.columns import check_columns, like_those_of_fit
-from fairprune_sk.networks.batch import scaled_weight, streams, weight_seen
-from fairprune_sk.networks.encoding import with_numbers
+from fairprune_sk.networks.batch import in_blocks, scaled_weight, streams, weight_seen
+from fairprune_sk.networks.encoding import on_disk, with_numbers
 
 SCHEMA = ("n_features_in_", "feature_names_in_", "_inputs", "_kinds")
 """What :func:`check_X` remembers of the table of ``fit``, as attributes of the estimator."""
@@ -114,7 +116,7 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
 
     Returns
     -------
-    DataFrame, ndarray, dict of ndarray, or ImageFiles
+    DataFrame, ndarray, dict of ndarray, ImageFiles or ParquetTable
 
     Raises
     ------
@@ -138,6 +140,10 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Any:
         )
     if streams(X):
         return _check_streamed(estimator, X, reset)
+    if in_blocks(X):
+        if len(X) > BLOCK_ROWS:
+            return _check_blocks(estimator, X, reset)
+        X = X.to_pandas()  # as a table in memory: it is one
     if estimator.estimator is not None:
         if isinstance(X, pd.DataFrame):
             _check_numbers(X)
@@ -205,6 +211,51 @@ def _check_streamed(estimator: Any, X: Any, reset: bool) -> Any:
             f"{estimator.n_features_in_} features as input."
         )
     return X
+
+
+def _check_blocks(estimator: Any, X: ParquetTable, reset: bool) -> Any:
+    """Validate a table on disk: in ``fit`` all of it, else its first rows, and others when read.
+
+    Returns
+    -------
+    ParquetTable, or ndarray of shape (n, n_columns)
+        The second, in a temporary file, for a network of the user's.
+    """
+    head = X[:FEWEST_ROWS].to_pandas()
+    if estimator.estimator is not None:
+        _check_numbers(head)
+        arrays = (_as_float32(block) for block in X.blocks())
+        array = on_disk(arrays, X.shape, X.places())
+        validate_data(estimator, head, reset=reset, skip_check_array=True)
+        return array
+    validate_data(estimator, head, reset=reset, skip_check_array=True)
+    if not X.shape[1]:
+        raise ValueError(f"Got a table without columns, {X}, but expected one at least.")
+    if reset:
+        kinds = ["nothing"] * X.shape[1]
+        for block in X.blocks():
+            found = [kind_of(block.iloc[:, i]) for i in range(X.shape[1])]
+            kinds = [new if kind == "nothing" else kind for kind, new in zip(kinds, found, strict=True)]
+            check_columns(with_numbers(block), encoded=True)
+        estimator._kinds = kinds
+        return X
+    if not hasattr(estimator, "_kinds"):
+        return X
+    like_those_of_fit(head, estimator._kinds)
+    return X.prepared(partial(_prepared, estimator._kinds))
+
+
+def _as_float32(block: pd.DataFrame) -> np.ndarray:
+    """Numbers of a block, for a network that reads them as they are."""
+    _check_numbers(block)
+    return block.to_numpy(dtype=np.float32)
+
+
+def _prepared(kinds: list[str], block: pd.DataFrame) -> pd.DataFrame:
+    """Check some rows of a table against that of fit."""
+    block = with_numbers(like_those_of_fit(block, kinds))
+    check_columns(block, encoded=False)
+    return block
 
 
 def check_weight(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.ndarray | None:

@@ -104,11 +104,16 @@ def streams(X: Any) -> bool:
     return callable(getattr(X, "read", None))
 
 
+def in_blocks(X: Any) -> bool:
+    """Whether X is a table that is read some rows at a time, as ``parquet.ParquetTable`` is."""
+    return callable(getattr(X, "blocks", None))
+
+
 def fingerprint(X: Any) -> str:
     """Digest of what a network reads, to know a table again."""
     digest = hashlib.blake2b(digest_size=16)
-    if streams(X):  # which files, not what is in them
-        return hashlib.blake2b(repr((X.shape, [*X.files])).encode(), digest_size=16).hexdigest()
+    if streams(X) or in_blocks(X):  # which files, not what is in them
+        return hashlib.blake2b(X.digest().encode(), digest_size=16).hexdigest()
     for array in X.values() if isinstance(X, Mapping) else [X]:
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
 from fairprune_sk.distributed import world
+from fairprune_sk.networks.batch import in_blocks
 
 # Categories beyond this number in one column share one code, the rarest first: a one-hot input
 # that occurs a few times in a table teaches a network nothing.
@@ -27,7 +31,53 @@ LARGEST = 1e30
 _TINY_EXPONENT = -20
 # Values that are encoded at a time: one column of a large table, all of a small one.
 CHUNK = 2**17
+# Rows that the encoding of a table on disk is learned from.
+SAMPLE_ROWS = 2**20
 _DAY = pd.Timedelta(days=1)
+
+
+def some_rows(n: int, n_rows: int) -> np.ndarray:
+    """Draw rows of n at random, always the same, in ascending order; all where there are few."""
+    if n <= n_rows:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, n_rows, replace=False, shuffle=False))
+
+
+def on_disk(
+    blocks: Iterable[np.ndarray], shape: tuple[int, int], places: np.ndarray
+) -> np.ndarray:
+    """Put blocks of rows into a temporary file, which goes when the array does.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray of shape (n_block, n_columns), float32
+    shape : tuple of int
+    places : ndarray of shape (n,), int64
+        Which row of all blocks each row of the array is.
+
+    Returns
+    -------
+    ndarray of that shape, float32
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    with tempfile.TemporaryFile(prefix="fairprune-") as file:
+        size = max(4 * shape[0] * shape[1], 1)
+        if hasattr(os, "posix_fallocate"):  # where room is missing, a write to the map would kill
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+        rows = np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
+    order = np.argsort(places, kind="stable")
+    ordered, start = places[order], 0
+    for block in blocks:
+        here = slice(*np.searchsorted(ordered, [start, start + len(block)]))
+        rows[order[here]] = block[ordered[here] - start]
+        start += len(block)
+    return rows
 
 
 def tree_bins(
@@ -171,12 +221,21 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : DataFrame or ndarray of shape (n, n_columns)
+        X : DataFrame or ndarray of shape (n, n_columns), or ParquetTable
 
         Returns
         -------
         ndarray of shape (n, n_encoded_columns), float32
+            Of a table that stays on disk, so does this, in a temporary file.
+
+        Raises
+        ------
+        OSError
+            If the disk has no room for it.
         """
+        if in_blocks(X):
+            shape = len(X), len(self.source_)
+            return on_disk(map(self.transform, X.blocks()), shape, X.places())
         frame = pd.DataFrame(X)
         encoded = np.empty((len(frame), len(self.source_)), dtype=np.float32)
         height = max(1, CHUNK // len(self.source_))
@@ -249,7 +308,8 @@ def encoder_of(X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -
     """Learn the encoding of a table, of which other processes may hold more rows.
 
     Each process learns that of some columns, from all rows: no process ever holds more than its
-    own rows and one column of all, with the labels and weights.
+    own rows and one column of all, with the labels and weights. Of a table that stays on disk,
+    some rows are read (:data:`SAMPLE_ROWS`), drawn at random.
 
     Parameters
     ----------
@@ -261,6 +321,10 @@ def encoder_of(X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -
     TableEncoder
         The same on every process.
     """
+    if in_blocks(X):
+        rows = some_rows(len(X), SAMPLE_ROWS // world().size)
+        X, y = X[rows].to_pandas(), y[rows]
+        sample_weight = None if sample_weight is None else sample_weight[rows]
     if world().size == 1:
         return TableEncoder().fit(X, y, sample_weight)
     frame = pd.DataFrame(X)
