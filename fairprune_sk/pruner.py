@@ -506,10 +506,10 @@ class FairPruner(
         requirement = requirement_of(self)
         asked = None if requirement is None else self.constraint
         group, groups = check_groups(sensitive_features, n, asked, self.missing_sensitive)
-        parity, cell = None, None
+        parity, cell, within = None, None, None
         if requirement is not None and group is not None and groups is not None:
             check_apart(labels.codes, group)
-            parity, cell = check_parity(
+            parity, cell, within = check_parity(
                 requirement,
                 labels,
                 group,
@@ -523,9 +523,20 @@ class FairPruner(
         weight = None if weight is None else weight[here]
         group = None if group is None else group[here]
         cell = None if cell is None else cell[here]
+        within = None if within is None else within[here]
         y = labels.codes[here]
         return Given(
-            X, y, labels.classes, labels.positive, weight, group, groups, parity, cell, schema
+            X,
+            y,
+            labels.classes,
+            labels.positive,
+            weight,
+            group,
+            groups,
+            parity,
+            cell,
+            within,
+            schema,
         )
 
     def _progress(

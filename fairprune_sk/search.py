@@ -13,7 +13,6 @@ import joblib
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_random_state
@@ -23,14 +22,13 @@ from fairprune_sk.assessment import fairness_gap, gap_estimate
 from fairprune_sk.assessment.selection import sparsest_within
 from fairprune_sk.assessment.surface import front_of, results_of, surface_of
 from fairprune_sk.distributed import available
-from fairprune_sk.fairness.constraints import CellSums
 from fairprune_sk.fitting.checkpoint import CheckpointFolder
 from fairprune_sk.fitting.fitted import Fitted
 from fairprune_sk.fitting.identity import identity_of
 from fairprune_sk.fitting.memory import code_hash
-from fairprune_sk.fitting.path import Point, middle_of, path
+from fairprune_sk.fitting.path import Point, path
 from fairprune_sk.fitting.task import Given, settings_of
-from fairprune_sk.fitting.unseen import alike_folds, optimism_of, sums_of
+from fairprune_sk.fitting.unseen import alike_folds
 from fairprune_sk.pruner import FairPruner
 
 UNBOUND = 1.0
@@ -99,9 +97,6 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    With ``tolerance_on="unseen"``, what training rows flatter is measured once for each fold, in
-    the middle of the grid, where a fit of its own measures it at its own sparsity and tolerance.
-    The networks of all rows take it from the rows that the folds held out.
     The gap of the cell that was chosen leans downwards, since it was chosen: certify it on rows
     that the search has not seen.
 
@@ -264,7 +259,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
         if self.refit is not False:
             with _one_thread():
                 of_all = kept and kept.within("all rows")
-                for point in _path(pruner, _informed(given, held), *grid, of_all):
+                for point in _path(pruner, given, *grid, of_all):
                     networks[point.sparsity, point.tolerance] = point.fitted
         self._networks, self._template = networks, pruner
         if self.refit is not False:
@@ -454,13 +449,9 @@ class Held(NamedTuple):
     ----------
     cells : dict
         By sparsity and tolerance, in order: predictions, their score, and the seconds of the fit.
-    sums : (CellSums, CellSums) or None
-        Of rows learned from and held out, in the middle of the grid, where a tolerance is for
-        unseen rows.
     """
 
     cells: dict[tuple[float, float], tuple[np.ndarray, float, float]]
-    sums: tuple[CellSums, CellSums] | None
 
     def state_dict(self, classes: np.ndarray) -> dict[str, Any]:
         """Return it as data, for a checkpoint."""
@@ -468,7 +459,7 @@ class Held(NamedTuple):
             [*cell, torch.from_numpy(np.searchsorted(classes, predicted)), *rest]
             for cell, (predicted, *rest) in self.cells.items()
         ]
-        return {"cells": cells, "sums": self.sums and [[*sums] for sums in self.sums]}
+        return {"cells": cells}
 
     @classmethod
     def restored(cls, saved: dict[str, Any], classes: np.ndarray) -> Held:
@@ -477,17 +468,7 @@ class Held(NamedTuple):
             (sparsity, tolerance): (classes[codes.numpy()], score, seconds)
             for sparsity, tolerance, codes, score, seconds in saved["cells"]
         }
-        sums = saved["sums"]
-        return cls(cells, sums and (CellSums(*sums[0]), CellSums(*sums[1])))
-
-
-def _informed(given: Given, held: list[Held]) -> Given:
-    """Let the fit on all rows know what the folds saw: how far rates fall on other rows."""
-    folds = [fold.sums for fold in held if fold.sums is not None]
-    if not folds:
-        return given
-    assert given.parity is not None
-    return replace(given, parity=replace(given.parity, optimism=optimism_of(given, folds)))
+        return cls(cells)
 
 
 def _fold(
@@ -505,20 +486,15 @@ def _fold(
     if kept is not None and (finished := kept.file("finished").parts.get("held")):
         return Held.restored(finished, known.classes)
     given = replace(known, X=X)
-    found, sums, learned, held = {}, None, given.take(train), given.take(test)
+    found, learned, held = {}, given.take(train), given.take(test)
     y = held.classes[held.y]
-    unseen = pruner.tolerance_on == "unseen" and given.parity is not None
-    # What a frozen network has seen cannot be set aside.
-    unseen = unseen and not isinstance(pruner.estimator, FrozenEstimator)
     with _one_thread():
         grid = (sparsities, tolerances)
         for sparsity, tolerance, fitted, seconds in _path(pruner, learned, *grid, kept):
             cell = _as_estimator(pruner, fitted, sparsity, tolerance)
             score = float(scorer(cell, held.X, y))
             found[sparsity, tolerance] = cell.predict(held.X), score, seconds
-            if unseen and (sparsity, tolerance) == middle_of(sparsities, tolerances):
-                sums = sums_of(fitted, learned), sums_of(fitted, held)
-    fold = Held({(s, t): found[s, t] for t in tolerances for s in sparsities}, sums)
+    fold = Held({(s, t): found[s, t] for t in tolerances for s in sparsities})
     if kept is not None:
         kept.file("finished").keep("held", fold.state_dict(given.classes))
         kept.keep_only("finished")

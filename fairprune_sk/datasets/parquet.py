@@ -30,8 +30,8 @@ class ParquetTable:
     """Columns of Parquet files, indexed like an array of shape (n, n_columns), that stay on disk.
 
     An index of rows (a slice, integers, booleans) gives the ``ParquetTable`` of those rows and
-    reads nothing. :meth:`to_pandas` reads them all, :meth:`blocks` some at a time: row groups in which
-    no row is asked for are not opened.
+    reads nothing. :meth:`to_pandas` reads them all, :meth:`blocks` some at a time: row groups in
+    which no row is asked for are not opened.
 
     ``FairPruner.fit`` encodes such a table once, into a temporary file (``TMPDIR`` says where), and
     learns from there; ``predict`` reads it block by block.
@@ -60,9 +60,10 @@ class ParquetTable:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     X.assign(approved=y, sex=s["sex"]).to_parquet(f"{folder}/loans.parquet")
     ...     table = ParquetTable(f"{folder}/loans.parquet")
-    ...     X, y, sex = table.drop(["approved", "sex"]), table.column("approved"), table.column("sex")
+    ...     X, y = table.drop(["approved", "sex"]), table.column("approved")
     ...     pruner = FairPruner(tolerance_on="training", max_epochs=2, tolerance=1, random_state=0)
-    ...     predicted = pruner.fit(X, y, sensitive_features=sex).predict(X[:10])
+    ...     pruner.fit(X, y, sensitive_features=table.column("sex"))
+    ...     predicted = pruner.predict(X[:10])
     >>> X.shape, predicted.shape
     ((400, 12), (10,))
     """
@@ -169,7 +170,9 @@ class ParquetTable:
         assert self._ends is not None
         coming = deque[Future]()
         with ThreadPoolExecutor(1) as ahead:  # the next row group is read while this one is used
-            for fragment, (first, end) in zip(self._row_groups(), pairwise(self._ends), strict=True):
+            for fragment, (first, end) in zip(
+                self._row_groups(), pairwise(self._ends), strict=True
+            ):
                 within = None
                 if wanted is not None:
                     within = wanted[slice(*np.searchsorted(wanted, [first, end]))] - first

@@ -289,6 +289,33 @@ def cell_codes(
     return code.masked_fill_(outside, OUTSIDE)
 
 
+def first_cells(
+    constraint: Constraint, n_classes: int, n_groups: int, n_strata: int = 1, positive: int = 1
+) -> Tensor:
+    """First cell of a row of each class for each outcome, to which its group and stratum add.
+
+    Parameters
+    ----------
+    constraint : Constraint
+    n_classes, n_groups, n_strata : int
+    positive : {0, 1}
+        See :func:`class_columns`.
+
+    Returns
+    -------
+    Tensor of shape (n_classes, n_outcomes), int64
+        Or ``OUTSIDE``.
+    """
+    is_class = class_columns(torch.arange(n_classes), 1 if n_classes == 2 else n_classes, positive)
+    return cell_codes(
+        constraint,
+        is_class,
+        torch.zeros(n_classes, dtype=torch.int64),
+        n_groups,
+        n_strata=n_strata,
+    )
+
+
 class CellSums(NamedTuple):
     """Weighted sums of the outcome, and of the weights, in each cell.
 

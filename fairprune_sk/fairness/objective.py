@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -150,8 +151,7 @@ class FairnessTerm:
         -------
         FairnessState
         """
-        outcome = hard_outcome(self.parity.outcome_logits(logits, batch.y))
-        sums = self.parity.sums(outcome, batch)
+        sums = self.parity.sums(hard_outcome, logits, batch)
         running = (old * self.memory + new for old, new in zip(state.running, sums, strict=True))
         return replace(state, running=CellSums(*running))
 
@@ -206,9 +206,8 @@ class LagrangianTerm(FairnessTerm):
 
     def penalty(self, state: FairnessState, logits: Tensor, batch: Batch) -> Tensor:
         """Return the term; see the class."""
-        outcome_logits = self.parity.outcome_logits(logits, batch.y)
-        soft = soft_outcome(outcome_logits, self.enforcement.temperature)
-        soft_difference = self.parity.differences(self.parity.sums(soft, batch))
+        soft = partial(soft_outcome, temperature=self.enforcement.temperature)
+        soft_difference = self.parity.differences(self.parity.sums(soft, logits, batch))
         # The value is the measured one, the gradient that of the soft rates.
         measured = self.parity.differences(state.running)
         difference = measured + soft_difference - soft_difference.detach()

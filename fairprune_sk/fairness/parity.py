@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairprune_sk.fairness.constraints import (
+    OUTSIDE,
     CellSums,
     cell_sums,
     class_columns,
+    hard_outcome,
     margins,
     pooled_rates,
     rates,
@@ -49,9 +53,11 @@ class Parity:
         Code of the class, of two, that counts as selected; of more, each does in turn.
     n_outcomes : int
         Outcomes of a row, each in a cell of its own: 1, or as many as there are classes.
-    optimism : Tensor of shape (n_cells,) or None
-        How far the rate of each cell falls from the rows that a network learns from to others.
-        Where it is known, the tolerance is for those others.
+    first_cells : Tensor of shape (n_classes, n_outcomes), int64, or None
+        See :func:`constraints.first_cells`.
+    unseen : bool
+        Whether the tolerance is for rows that the network does not learn from: rates are then those
+        of expected labels.
     """
 
     requirement: Requirement
@@ -61,7 +67,8 @@ class Parity:
     constrained: Tensor
     positive: int = 1
     n_outcomes: int = 1
-    optimism: Tensor | None = None
+    first_cells: Tensor | None = None
+    unseen: bool = False
 
     @property
     def n_groups(self) -> int:
@@ -75,8 +82,8 @@ class Parity:
 
     def to(self, device: torch.device) -> Parity:
         """Return the same on another device."""
-        optimism = None if self.optimism is None else self.optimism.to(device)
-        return replace(self, constrained=self.constrained.to(device), optimism=optimism)
+        first = None if self.first_cells is None else self.first_cells.to(device)
+        return replace(self, constrained=self.constrained.to(device), first_cells=first)
 
     @property
     def cell_bound(self) -> float | None:
@@ -121,29 +128,67 @@ class Parity:
             margin = torch.where(margin > 0, -margin, (-margin).clamp_min(tiny))
         return self.requirement.constraint.outcome_logits(margin, is_class)
 
-    def sums(self, outcome: Tensor, batch: Batch) -> CellSums:
-        """Sum outcomes in each cell, less those of the dense network where the batch has them.
+    def outcomes_of_classes(self, logits: Tensor) -> Tensor:
+        """Hard outcomes that rows would have if they were of each class.
 
         Parameters
         ----------
-        outcome : Tensor of shape (n, n_outcomes)
+        logits : Tensor of shape (n, n_columns)
+
+        Returns
+        -------
+        Tensor of shape (n, n_classes, n_outcomes)
+        """
+        y = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        n_classes = max(logits.shape[1], 2)
+        each = [hard_outcome(self.outcome_logits(logits, y + code)) for code in range(n_classes)]
+        return torch.stack(each, 1)
+
+    def sums(
+        self,
+        outcome_of: Callable[[Tensor], Tensor],
+        logits: Tensor,
+        batch: Batch,
+        *,
+        labels: bool = False,
+    ) -> CellSums:
+        """Sum outcomes in each cell, less those of the dense network where the batch has them.
+
+        Where the batch knows the chance of each class, a row counts in the cells of all classes, by
+        its chance of being of them, with the outcome that it would have.
+
+        Parameters
+        ----------
+        outcome_of : callable
+            From outcome logits to outcomes: hard or soft.
+        logits : Tensor of shape (n, n_columns)
         batch : Batch
             With cells.
+        labels : bool
+            Whether to count by the labels, whatever is known of chances.
 
         Returns
         -------
         CellSums
         """
-        assert batch.cell is not None
-        if batch.reference is not None:
-            outcome = outcome - batch.reference
-        return cell_sums(outcome, batch.cell, self.n_cells, batch.weight)
-
-    def expected(self, sums: CellSums) -> CellSums:
-        """Return the sums over rows that the tolerance is for, from those over training rows."""
-        if self.optimism is None:
-            return sums
-        return CellSums(sums.outcome - self.optimism.to(sums.weight) * sums.weight, sums.weight)
+        if batch.chance is None or labels:
+            assert batch.cell is not None
+            outcome = outcome_of(self.outcome_logits(logits, batch.y))
+            if batch.reference is not None:
+                rows = torch.arange(len(batch.y), device=batch.y.device)
+                outcome = outcome - batch.reference[rows, batch.y]
+            return cell_sums(outcome, batch.cell, self.n_cells, batch.weight)
+        assert batch.within is not None and self.first_cells is not None
+        within, parts = batch.within.unsqueeze(-1), []
+        for code, first in enumerate(self.first_cells):
+            outcome = outcome_of(self.outcome_logits(logits, torch.full_like(batch.y, code)))
+            if batch.reference is not None:
+                outcome = outcome - batch.reference[:, code]
+            cell = torch.where((first < 0) | (within < 0), OUTSIDE, first + within)
+            chance = batch.chance[:, code]
+            weight = chance if batch.weight is None else chance * batch.weight
+            parts.append(cell_sums(outcome, cell, self.n_cells, weight))
+        return reduce(CellSums.plus, parts)
 
     def differences(self, sums: CellSums) -> Tensor:
         """Signed difference of each cell's rate to the pooled rate of its groups.
@@ -160,7 +205,6 @@ class Parity:
         -------
         Tensor of shape (n_cells,)
         """
-        sums = self.expected(sums)
         pooled = pooled_rates(sums, self.n_groups)
         difference = rates(sums) - pooled
         if self.requirement.constraint.comparison == "ratio":
@@ -181,7 +225,6 @@ class Parity:
             The largest difference of two rates (of a group and the pooled rate, for
             ``gap_method="to_overall"``), or 1 minus their ratio; a fraction in [0, 1].
         """
-        sums = self.expected(sums)
         counted = (self.constrained & (sums.weight > 0)).unflatten(-1, (-1, self.n_groups))
         rate = rates(sums).unflatten(-1, (-1, self.n_groups))
         high = torch.where(counted, rate, -torch.inf)
@@ -197,10 +240,10 @@ class Parity:
         return apart.clamp_min(0.0).amax()
 
     def judged(self, sums: CellSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rates as they are to be expected, and how well as many rows know them.
+        """Rates, and how well as many rows know them.
 
         Each rate is judged as Agresti and Caffo do, with one success and one failure more. That is
-        the noise of rows to come, or of these, not that of the optimism. Outcomes that are
+        the noise of rows to come, or of these, not that of expected labels. Outcomes that are
         differences to those of the dense network have a larger variance than is said here.
 
         Parameters
@@ -213,10 +256,9 @@ class Parity:
         rates, variances, weights : ndarray of shape (n_conditions, n_groups), float64
             Weights are 0 for cells that are not compared.
         """
-        expected = self.expected(sums)
-        counted = self.constrained & (expected.weight > 0)
-        weight = torch.where(counted, expected.weight, 0.0).double().cpu().numpy()
-        rate = rates(expected).double().cpu().numpy().clip(0.0, 1.0)
+        counted = self.constrained & (sums.weight > 0)
+        weight = torch.where(counted, sums.weight, 0.0).double().cpu().numpy()
+        rate = rates(sums).double().cpu().numpy().clip(0.0, 1.0)
         n = self.n_rows.cpu().numpy()
         mean = (n * rate + 1) / (n + 2)
         shape = (len(self.conditions), self.n_groups)

@@ -269,7 +269,7 @@ def fitted_of(task: Task, dense: Dense, run: Run) -> Fitted:
     kept = {name: tensor.cpu() for name, tensor in tensors.items()}
     kept |= {name: kept[name][mask] for name, mask in masks.items()}
     unseen_gap, unseen_gap_interval = None, None
-    if parity is not None and parity.optimism is not None and best.sums is not None:
+    if parity is not None and parity.unseen and best.sums is not None:
         unseen_gap, unseen_gap_interval = best.gap, parity.gap_interval(best.sums)
     multipliers = None
     if best.multipliers is not None and parity is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fairprune_sk.datasets.columns import FEWEST_ROWS
 from fairprune_sk.exceptions import SmallGroupWarning, warn_at_caller
-from fairprune_sk.fairness.constraints import OUTSIDE, cell_codes, class_columns
+from fairprune_sk.fairness.constraints import OUTSIDE, cell_codes, class_columns, first_cells
 from fairprune_sk.fairness.groups import counted, group_codes, group_name, sensitive_frame
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import Requirement
@@ -113,7 +113,7 @@ def check_parity(
     control_features: Any,
     min_group_count: int,
     weight: np.ndarray | None = None,
-) -> tuple[Parity, Tensor]:
+) -> tuple[Parity, Tensor, np.ndarray]:
     """Find the cells of each row, and the cells that are large enough to be constrained.
 
     Parameters
@@ -132,6 +132,8 @@ def check_parity(
     -------
     parity : Parity
     cell : Tensor of shape (n, n_outcomes), int64
+    within : ndarray of shape (n,), int64
+        Group codes within the control strata; -1 for a row that is in none.
 
     Raises
     ------
@@ -254,8 +256,9 @@ def check_parity(
         constrained,
         positive,
         n_outcomes=cell.shape[1],
+        first_cells=first_cells(constraint, len(classes), n_groups, n_strata, positive),
     )
-    return parity, cell
+    return parity, cell, within
 
 
 def rows_in(cell: np.ndarray, n_cells: int, weight: np.ndarray | None) -> np.ndarray:

@@ -100,7 +100,6 @@ def furthest_apart(parity: Parity, sums: CellSums) -> Apart:
     -------
     Apart
     """
-    sums = parity.expected(sums)
     rate, n_groups = rates(sums).tolist(), parity.n_groups
     pooled = pooled_rates(sums, n_groups).tolist()
     counted = (parity.constrained.to(sums.weight.device) & (sums.weight > 0)).tolist()
@@ -138,11 +137,11 @@ def described_miss(parity: Parity, run: Run) -> str:
     """Say what was missed, by how much, and between whom."""
     requirement, best = parity.requirement, run.best
     assert best.sums is not None
-    sums = parity.expected(best.sums)
-    apart, rate = furthest_apart(parity, best.sums), rates(sums).tolist()
+    sums = best.sums
+    apart, rate = furthest_apart(parity, sums), rates(sums).tolist()
     pooled = pooled_rates(sums, parity.n_groups).tolist()
     found = f"the gap on the training rows is {best.gap:.4f}"
-    if parity.optimism is not None:
+    if parity.unseen:
         found = (
             f"the gap to be expected on unseen rows is {best.gap:.4f} ({best.train_gap:.4f} on the "
             "training rows)"
@@ -226,7 +225,7 @@ def vaguest(parity: Parity, run: Run) -> Vague | None:
     """
     tolerance, sums = parity.requirement.tolerance, run.best.sums
     by_ratio = parity.requirement.constraint.comparison == "ratio"
-    if parity.optimism is None or sums is None or not tolerance or by_ratio:
+    if not parity.unseen or sums is None or not tolerance or by_ratio:
         return None
     _, variances, weights = parity.judged(sums)
     found = []
@@ -298,7 +297,7 @@ def advice_on_miss(settings: Settings, n: int, parity: Parity, run: Run) -> list
         met = math.ceil(100 * max(1.5 * best.gap, best.gap + 0.02)) / 100
         advice.append(f"tolerance={met:g}: networks like this meet it")
         tolerance = parity.requirement.tolerance
-        if parity.optimism is not None and tolerance and best.train_gap <= tolerance:
+        if parity.unseen and tolerance and best.train_gap <= tolerance:
             # What is learned by heart falls at least as the root of the rows.
             wanted = n * (best.gap / tolerance) ** 2
             advice.append(f"about {_rounded_up(wanted):,} rows: on those at hand it is met")

@@ -54,8 +54,7 @@ def path(
 
     A network goes on from the one of the sparsity before it, that of the smallest sparsity from the
     one of the looser tolerance: its weights, masks and multipliers.
-    What training rows flatter (``unseen``) is measured once, in the middle of the grid, unless the
-    parity knows it.
+    Chances of the classes, for tolerances of unseen rows, serve all of them.
 
     Parameters
     ----------
@@ -83,11 +82,8 @@ def path(
         return None if kept is None else kept.file(name)
 
     start = time.perf_counter()
-    if unseen and given.parity is not None and given.parity.optimism is None:
-        sparsity, tolerance = middle_of(sparsities, tolerances)
-        there = replace(settings, sparsity=sparsity)
-        middle = _within(given, tolerance)
-        given = for_unseen(middle, estimator, there, seed, Bars(None), file("unseen"))
+    if unseen and given.parity is not None:
+        given = for_unseen(given, estimator, settings, seed, Bars(None), file("unseen"))
     first: Fitted | None = None
     for tolerance in sorted(tolerances, reverse=True):
         given, last = _within(given, tolerance), first
@@ -111,11 +107,6 @@ def path(
             now = time.perf_counter()
             yield Point(sparsity, tolerance, last, now - start)
             start = now
-
-
-def middle_of(sparsities: Sequence[float], tolerances: Sequence[float]) -> tuple[float, float]:
-    """Return the cell in the middle of the grid, which stands for the others."""
-    return sparsities[len(sparsities) // 2], sorted(tolerances)[len(tolerances) // 2]
 
 
 def _was_bound(fitted: Fitted) -> bool:

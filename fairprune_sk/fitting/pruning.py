@@ -282,27 +282,30 @@ class PruningNet(DeferredLosses):
             own[name].copy_(tensor)
 
     @torch.no_grad()
-    def measure(self) -> tuple[Tensor, CellSums | None]:
+    def measure(self) -> tuple[Tensor, CellSums | None, CellSums | None]:
         """Totals and sums by cell of hard predictions, in evaluation mode.
 
         Returns
         -------
         totals : Tensor of shape (2 + n_columns,), float64
             See :func:`outcome_totals`.
-        sums : CellSums or None
+        sums, seen : CellSums or None
+            What the constraint compares, and by the labels.
         """
         self._set_training(False)
         tensors, term = self.state_.tensors(), self.problem.fairness
         parity = None if term is None else term.parity
-        totals, sums = list[Tensor](), list[CellSums]()
+        totals, sums, seen = list[Tensor](), list[CellSums](), list[CellSums]()
         for batch in ResidentIterator(self.table_, self.table_.evaluation_rows):
             logits, _ = self.problem.evaluate(tensors, batch)
             totals.append(outcome_totals(logits, batch))
             if parity is not None:
-                outcome = hard_outcome(parity.outcome_logits(logits, batch.y))
-                sums.append(parity.sums(outcome, batch))
+                sums.append(parity.sums(hard_outcome, logits, batch))
+                seen.append(parity.sums(hard_outcome, logits, batch, labels=True))
         total = over_processes(reduce(torch.add, totals))
-        return total, reduce(CellSums.plus, sums) if sums else None
+        if parity is None:
+            return total, None, None
+        return total, reduce(CellSums.plus, sums), reduce(CellSums.plus, seen)
 
     def candidate(self) -> Candidate:
         """Measure the network of this moment on the whole training table.
@@ -313,7 +316,7 @@ class PruningNet(DeferredLosses):
             If its logits or weights are not finite.
         """
         state, term = self.state_, self.problem.fairness
-        totals, sums = self.measure()
+        totals, sums, seen = self.measure()
         n, correct, *selected = totals.tolist()
         if not (np.isfinite(selected).all() and all_finite(state.masked().values())):
             raise DivergedError(
@@ -321,8 +324,8 @@ class PruningNet(DeferredLosses):
                 f"{self.max_epochs} has logits or weights that are not finite. Try {self.remedy}."
             )
         train_gap, gap, violation = 0.0, 0.0, -math.inf
-        if term is not None and sums is not None:
-            train_gap = float(replace(term.parity, optimism=None).gap(sums))
+        if term is not None and sums is not None and seen is not None:
+            train_gap = float(term.parity.gap(seen))
             gap, violation = float(term.parity.gap(sums)), term.parity.violation(sums)
         rates = [rows / n for rows in selected]
         return Candidate(
@@ -472,8 +475,8 @@ def prune(
     if parity is not None:
         parity = parity.to(settings.device)
         if parity.requirement.constraint.relative_to_dense:
-            margins = parity.outcome_logits(dense.logits.to(settings.device), table.y)
-            table = table.knowing(reference=hard_outcome(margins))
+            reference = parity.outcomes_of_classes(dense.logits.to(settings.device))
+            table = table.knowing(reference=reference)
     start = dense.module if task.start is None else task.network
     module = copy.deepcopy(start).to(settings.device)
     begun = pruning_net(task, table, dense, module, parity)
@@ -520,7 +523,7 @@ def pruning_net(
         fairness,
         task.layout,
         float(settings.sparsity),
-        n_rows=settings.part_of or n,
+        n_rows=n,
         lr=settings.lr,
         mask_lr=settings.mask_lr,
         batches=lambda: iter(ResidentIterator(table, table.evaluation_rows)),

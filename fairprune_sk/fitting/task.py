@@ -30,6 +30,9 @@ MERGED_ROWS = 2048
 # Names of the callbacks that the pruning phase brings; without "print_log", which it may.
 OWN_CALLBACKS = ("epoch_timer", "train_loss", "lr_schedule")
 
+# What is known of each row, besides X.
+OF_ROWS = ("y", "weight", "group", "cell", "within", "chance")
+
 # What is tried before training: enough to see shapes.
 FEW = slice(0, 2)
 
@@ -54,9 +57,6 @@ class Settings:
     device : torch.device
     verbose : int
         Of the skorch nets: whether they print a line for each epoch.
-    part_of : int or None
-        Rows of the table that the rows at hand are a part of, where they are to be learned as
-        they would be among all.
     """
 
     sparsity: float
@@ -71,7 +71,6 @@ class Settings:
     memory: Any
     device: torch.device
     verbose: int
-    part_of: int | None = None
 
 
 def settings_of(parameters: Mapping[str, Any]) -> Settings:
@@ -109,8 +108,7 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
             UserWarning,
         )
         resolved["memory"] = None
-    names = [field.name for field in fields(Settings) if field.name != "part_of"]
-    return Settings(**{name: resolved[name] for name in names})
+    return Settings(**{field.name: resolved[field.name] for field in fields(Settings)})
 
 
 def check_callbacks(callbacks: list | None, verbose: bool) -> None:
@@ -180,8 +178,12 @@ class Given:
     groups : ndarray of shape (n_groups,) or None
     parity : Parity or None
     cell : Tensor of shape (n, n_outcomes), int64, or None
+    within : ndarray of shape (n,), int64, or None
+        Group codes within the control strata.
     schema : dict
         What is remembered of X for checking other tables, by the estimator's attribute.
+    chance : ndarray of shape (n, n_classes), float32, or None
+        Probability of each class, from networks that have not learned from the row.
     """
 
     X: Any
@@ -193,7 +195,9 @@ class Given:
     groups: np.ndarray | None
     parity: Parity | None
     cell: Tensor | None
+    within: np.ndarray | None
     schema: dict[str, Any]
+    chance: np.ndarray | None = None
 
     @property
     def has_bound(self) -> bool:
@@ -202,7 +206,7 @@ class Given:
 
     def take(self, index: np.ndarray) -> Given:
         """Rows by position."""
-        known = {name: getattr(self, name) for name in ("y", "weight", "group", "cell")}
+        known = {name: getattr(self, name) for name in OF_ROWS}
         return replace(
             self,
             X=self.X.iloc[index] if isinstance(self.X, pd.DataFrame) else take(self.X, index),
@@ -311,6 +315,8 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
         None if weight is None else torch.from_numpy(weight.astype(np.float32)),
         given.cell,
         torch.from_numpy(given.group) if constrained else None,
+        None if given.within is None else torch.from_numpy(given.within),
+        None if given.chance is None else torch.from_numpy(given.chance),
     )
     task = Task(rows, given, encoder, network, layout, settings, fingerprint(seen))
     if last is None:
@@ -363,7 +369,7 @@ def merged_if_small(given: Given, *, by_group: bool) -> Given:
     """Merge the rows of a table of one batch; of several processes, each takes a share of them."""
     if over_processes(len(given.y)) > MERGED_ROWS:
         return given
-    known = {name: getattr(given, name) for name in ("X", "y", "weight", "group", "cell")}
+    known = {name: getattr(given, name) for name in ("X", *OF_ROWS)}
     whole = {name: world().whole(value) for name, value in known.items()}
     if world().size > 1 and given.cell is not None:
         whole["cell"] = torch.from_numpy(whole["cell"])
@@ -404,13 +410,15 @@ def merged(given: Given, *, by_group: bool) -> Given:
     columns = [] if given.cell is None else list(given.cell.numpy().T)
     if by_group and given.group is not None:
         columns.append(given.group)
-    index, weight = merge_repeated_rows(given.X, given.y, columns, given.weight)
+    if given.chance is not None and given.within is not None:
+        columns.append(given.within)
+    index, weight, _ = merge_repeated_rows(given.X, given.y, columns, given.weight)
     return replace(given.take(index), weight=weight)
 
 
 def merge_repeated_rows(
     X: Any, y: np.ndarray, columns: list[np.ndarray], weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Find the distinct rows of a small table, in an order of their own, and their weights.
 
     Two rows that are alike teach what one row of twice the weight does, and a row without weight
@@ -434,6 +442,8 @@ def merge_repeated_rows(
         A representative of each distinct row that has weight.
     weight : ndarray of shape (n_distinct,) or None
         Sums of their weights; None where all are alike.
+    place : ndarray of shape (n,), int64
+        Which of the distinct rows each row is; any for a row without weight.
     """
     frame = pd.DataFrame(X)
     # Whole numbers and the same numbers as floats are alike.
@@ -454,5 +464,6 @@ def merge_repeated_rows(
     pairs = np.column_stack([rows, other])
     _, index, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(inverse, weight)
+    place = np.cumsum(total > 0)[inverse] - 1
     index, total = index[total > 0], total[total > 0]
-    return index, None if (total == total[0]).all() else total
+    return index, None if (total == total[0]).all() else total, place.clip(0)

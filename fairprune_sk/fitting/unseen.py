@@ -1,51 +1,50 @@
-"""A tolerance for rows that the fit has not seen: what training rows flatter, by cell.
+"""A tolerance for rows that the fit has not seen: rates of expected labels.
 
 A network learns its training rows, and with them the rates of their groups: it finds more of the
 positive women of the table than of others, and so a gap that is closed there is open elsewhere.
-How far each cell's rate falls is measured by cross-fitting, and taken off while the network for
-all rows is trained: there the constraint sees rates as they are to be expected on other rows. It
-is the correction of an apparent rate by its estimated optimism (Efron and Tibshirani, "An
-Introduction to the Bootstrap", 1993, section 17.6), signed and cell by cell.
+So the constraint does not ask whether the network finds the rows that *are* positive, but those
+that may be expected to be: each row counts as positive by a probability from a network that has
+not learned from it (cross-fitting), calibrated in each group. Such rates are not flattered, since
+what a network has learned by heart is a label; and they are known better, since every row of a
+group counts and not its few positive ones alone. (Ji, Smyth and Steyvers, "Can I Trust My Fairness
+Metric? Assessing Fairness with Unlabeled Data and Bayesian Inference", NeurIPS 2020.)
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from skorch.callbacks import Callback
-from torch import Tensor, nn
 
 from fairprune_sk.distributed import over_processes, world
 from fairprune_sk.exceptions import DivergedError, warn_at_caller
-from fairprune_sk.fairness.constraints import CellSums, hard_outcome, rates
-from fairprune_sk.fitting.checkpoint import Checkpoint, Part, parts_of
+from fairprune_sk.fitting.checkpoint import Checkpoint, Part
 from fairprune_sk.fitting.dense import train_dense
-from fairprune_sk.fitting.fitted import Fitted
-from fairprune_sk.fitting.group_validation import rows_in
 from fairprune_sk.fitting.outputs import logits
 from fairprune_sk.fitting.progress import Bars
-from fairprune_sk.fitting.pruning import batch_rows, epochs, prune
 from fairprune_sk.fitting.resident import spread_table_of, table_of
-from fairprune_sk.fitting.task import Given, Settings, merged_if_small, task_of
+from fairprune_sk.fitting.task import MERGED_ROWS, Given, Settings, merge_repeated_rows, task_of
 from fairprune_sk.fitting.training import seeded
-from fairprune_sk.masks.compaction import with_tensors
 from fairprune_sk.networks.batch import Batch
+from fairprune_sk.networks.encoding import some_rows
 
 N_FOLDS = 2
-"""Two are what 2.5 times the time of a fit allows: each learns from half of the rows."""
+"""Each half of the rows gets its probabilities from the other: dense networks of one fit's cost."""
 
-SPREAD = 0.05
-"""How far apart the optimism of groups is taken to be, before any is measured: its prior spread.
+PRIOR = 0.1
+"""Prior variance of how far a group lies, in log-odds, from what a network says of its rows."""
 
-What is measured in a cell of few rows is mostly noise, and would only be carried into the fit.
-"""
+CALIBRATION_ROWS = 2**20
+"""Rows that are enough for a calibration."""
+
+_STEEP = 10.0  # logits are multiplied by it, so that what is drawn towards 0 is no slope
 
 
 def for_unseen(
@@ -67,14 +66,14 @@ def for_unseen(
     settings : Settings
     seed : int
     bars : Bars
-        Of the fit; all that happens here is one.
+        Of the fit; each half of the rows is one.
     checkpoint : Checkpoint, optional
         Of the fit; one half of the rows is a part of it.
 
     Returns
     -------
     Given
-        Whose parity knows the optimism of its cells.
+        Which knows the chance of each class, and whose parity asks for it.
 
     Raises
     ------
@@ -95,133 +94,73 @@ def for_unseen(
         )
         return given
     assert given.parity is not None
-    rows = given
-    if estimator is None:
-        # Weights and repeated rows give the same folds, as they give the same fit.
-        rows = merged_if_small(given, by_group=settings.solver.needs_groups)
-    n = over_processes(len(rows.y))
-    settings = replace(
-        settings,
-        # As many steps as the fit that is kept, over as many passes through the rows, held back as
-        # much: what is learned by heart depends on all three.
-        part_of=n,
-        max_epochs=epochs(settings, n),
-        batch_size=-(-batch_rows(settings, n) // N_FOLDS),
-        # The users' callbacks, and the bar, are for that one.
-        callbacks=None,
-        verbose=0,
-    )
-    folds: list[tuple[CellSums, CellSums]] = []
-    phases = iter(bars.phases("unseen rows", 2 * N_FOLDS))
+    rows, place = _distinct(given, estimator)
+    # The users' callbacks are for the fit that is kept.
+    settings = replace(settings, callbacks=None, verbose=0)
+    n_columns = 1 if len(given.classes) == 2 else len(given.classes)
+    scores = np.zeros((len(rows.y), n_columns), dtype=np.float32)
+    phases = iter(bars.phases("unseen rows", N_FOLDS))
     for number, (learned, held) in enumerate(_folds_here(rows, seed)):
         part = None if checkpoint is None else checkpoint.part(f"half {number}")
-        of_half = next(phases), next(phases)  # those of a half that is there already stay unused
+        phase = next(phases)  # that of a half that is there already stays unused
         if part is not None and part.saved is not None:
-            seen, unseen = (_sums_on(settings.device, *saved) for saved in part.saved)
-            folds.append((seen, unseen))
+            scores[held] = part.saved.numpy()
             continue
-        halves = rows.take(learned), rows.take(held)
         with seeded(seed, settings.device):
-            sums = _rates_apart(*halves, estimator, settings, of_half, part)
-        folds.append(sums)
+            halves = rows.take(learned), rows.take(held)
+            scores[held] = _scores(*halves, estimator, settings, phase, part)
         if part is not None:
-            part.keep([[*of_rows, of_rows.outcome.device.type] for of_rows in sums])
-    optimism = optimism_of(rows, folds)
-    return replace(given, parity=replace(given.parity, optimism=optimism))
-
-
-def optimism_of(rows: Given, folds: list[tuple[CellSums, CellSums]]) -> Tensor:
-    """Estimate by how much each cell's rate falls, from networks that saw a part of the rows.
-
-    Parameters
-    ----------
-    rows : Given
-        With a parity.
-    folds : list of (seen, unseen)
-        Of the rows that a network was trained on, and of those that it was not.
-
-    Returns
-    -------
-    Tensor of shape (n_cells,)
-
-    Raises
-    ------
-    DivergedError
-        If outputs for the rows held out are not finite.
-    """
-    parity, cell = rows.parity, rows.cell
-    assert parity is not None and cell is not None
-    seen, unseen = (reduce(CellSums.plus, sums) for sums in zip(*folds, strict=True))
-    whole_cell, weight = world().whole(cell.numpy()), world().whole(rows.weight)
-    n_rows = rows_in(whole_cell, parity.n_cells, weight)
-    optimism = shrunken_optimism(seen, unseen, torch.from_numpy(n_rows), parity.n_groups)
-    if not optimism.isfinite().all():
+            part.keep(torch.from_numpy(scores[held]))
+    if not np.isfinite(over_processes(float(scores.sum()))):
         raise DivergedError(
             "A network of tolerance_on='unseen' has logits that are not finite on the rows that it "
             "was not trained on: look for outliers in X, or set tolerance_on='training'."
         )
-    return optimism
+    chance = calibrated(scores, rows)
+    return replace(given, chance=chance[place], parity=replace(given.parity, unseen=True))
 
 
-def sums_of(fitted: Fitted, given: Given) -> CellSums:
-    """Sum hard outcomes of a network by cell, over rows of a constraint on rates.
+def calibrated(scores: np.ndarray, rows: Given) -> np.ndarray:
+    """Turn logits for rows that were held out into chances, right on the mean in each group.
 
-    Parameters
-    ----------
-    fitted : Fitted
-    given : Given
-        With a parity.
-
-    Returns
-    -------
-    CellSums
-    """
-    parity, y = given.parity, torch.from_numpy(given.y)
-    assert parity is not None
-    found = torch.from_numpy(fitted.scores(given.X)).view(len(y), -1)
-    weight = None if given.weight is None else torch.from_numpy(given.weight.astype(np.float32))
-    outcome = hard_outcome(parity.outcome_logits(found, y))
-    return parity.sums(outcome, Batch(found, y, weight, given.cell))
-
-
-def shrunken_optimism(seen: CellSums, unseen: CellSums, n_rows: Tensor, n_groups: int) -> Tensor:
-    """Estimate by how much each cell's rate falls, from rates on rows learned from and held out.
-
-    Cells of few rows are drawn towards the mean of their condition, by as much as noise is a part
-    of what was measured there (a normal prior of standard deviation :data:`SPREAD`): what all
-    groups share moves no gap.
+    A logistic regression of the labels on the logits and the groups, whose effects are drawn
+    towards 0 by :data:`PRIOR`: what a group of few rows has is mostly noise.
 
     Parameters
     ----------
-    seen, unseen : CellSums
-    n_rows : Tensor of shape (n_cells,)
-        Rows in each cell, or their effective number.
-    n_groups : int
-        The fastest index of a cell.
+    scores : ndarray of shape (n, n_columns)
+    rows : Given
+        With groups, and with weights where there are any.
 
     Returns
     -------
-    Tensor of shape (n_cells,)
-        0 for cells without rows.
+    ndarray of shape (n, n_classes), float32
     """
-    known = (seen.weight > 0) & (unseen.weight > 0)
-    measured = torch.where(known, rates(seen) - rates(unseen), 0.0)
-    n = n_rows.to(measured)
-    rate = (rates(unseen).abs() * n + 1) / (n + 2)
-    noise = rate * (1 - rate) / (n + 2)
-    by_group = (-1, n_groups)
-    trust = torch.where(known, 1 / (SPREAD**2 + noise), 0.0).view(by_group)
-    total = trust.sum(1, keepdim=True)
-    mean = (trust * measured.view(by_group)).sum(1, keepdim=True) / total.clamp_min(1e-30)
-    left = SPREAD**2 / (SPREAD**2 + noise)
-    drawn = mean + left.view(by_group) * (measured.view(by_group) - mean)
-    return torch.where(known, drawn.flatten(), 0.0)
+    assert rows.parity is not None and rows.group is not None
+    # A row without a group gets none of the effects.
+    groups = np.eye(rows.parity.n_groups + 1, rows.parity.n_groups)[rows.group]
+    known = np.column_stack([_STEEP * scores, groups])
+    labels, weight = world().whole(rows.y), world().whole(rows.weight)
+    few = some_rows(len(labels), CALIBRATION_ROWS)
+    if weight is not None:
+        weight = weight[few] / weight.mean()
+    model = LogisticRegression(C=PRIOR, solver="newton-cholesky", max_iter=1000)
+    model.fit(world().whole(known)[few], labels[few], sample_weight=weight)
+    chance = np.zeros((len(scores), len(rows.classes)), dtype=np.float32)
+    chance[:, model.classes_] = model.predict_proba(known)
+    return chance
 
 
-def _sums_on(device: torch.device, outcome: Tensor, weight: Tensor, kind: str) -> CellSums:
-    """Put sums from a checkpoint on the kind of device that they were on."""
-    where = device if kind == device.type else torch.device(kind)
-    return CellSums(outcome.to(where), weight.to(where))
+def _distinct(given: Given, estimator: Any) -> tuple[Given, np.ndarray]:
+    """Rows to learn from, and which of them each given row is.
+
+    Weights and repeated rows of a small table give the same folds, as they give the same fit.
+    """
+    if estimator is not None or len(given.y) > MERGED_ROWS or world().size > 1:
+        return given, np.arange(len(given.y))
+    columns = [column for column in (given.group, given.within) if column is not None]
+    index, weight, place = merge_repeated_rows(given.X, given.y, columns, given.weight)
+    return replace(given.take(index), weight=weight), place
 
 
 def alike_folds(given: Given, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -260,31 +199,18 @@ def _folds_here(given: Given, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return folds
 
 
-def _rates_apart(
+def _scores(
     learned: Given,
     held: Given,
     estimator: Any,
     settings: Settings,
-    phases: tuple[Callback | None, Callback | None],
-    part: Part | None = None,
-) -> tuple[CellSums, CellSums]:
-    """Fit on some rows, and sum hard outcomes by cell over these and over others."""
+    phase: Callback | None,
+    part: Part | None,
+) -> np.ndarray:
+    """Train a dense network on some rows; logits of it for others, shape (n, n_columns)."""
     task = task_of(learned, estimator, settings)
     table = spread_table_of(task.rows, settings.device)
-    parts = parts_of(part)
-    dense = train_dense(task, table, phases[0], parts.dense)
-    best = prune(task, table, dense, phases[1], parts.pruning).best
+    dense = train_dense(task, table, phase, None if part is None else part.part("dense"))
     X = held.X if task.encoder is None else task.encoder.transform(held.X)
-    parity, others, y = held.parity, table_of(Batch(X), settings.device), torch.from_numpy(held.y)
-    assert parity is not None and best.sums is not None
-
-    def outcome(module: nn.Module) -> Tensor:
-        found = logits(module, others, dense.probabilities)
-        return hard_outcome(parity.outcome_logits(found, y))
-
-    weight = None if held.weight is None else torch.from_numpy(held.weight.astype(np.float32))
-    relative = parity.requirement.constraint.relative_to_dense
-    rows = Batch(X, y, weight, held.cell, reference=outcome(dense.module) if relative else None)
-    tensors = {**best.parameters, **best.buffers}
-    pruned = with_tensors(dense.module, tensors, settings.device)
-    return best.sums, parity.sums(outcome(pruned), rows)
+    found = logits(dense.module, table_of(Batch(X), settings.device), dense.probabilities)
+    return found.detach().cpu().numpy()

@@ -234,8 +234,10 @@ def _check_blocks(estimator: Any, X: ParquetTable, reset: bool) -> Any:
     if reset:
         kinds = ["nothing"] * X.shape[1]
         for block in X.blocks():
-            found = [kind_of(block.iloc[:, i]) for i in range(X.shape[1])]
-            kinds = [new if kind == "nothing" else kind for kind, new in zip(kinds, found, strict=True)]
+            kinds = [
+                kind_of(block.iloc[:, i]) if kind == "nothing" else kind
+                for i, kind in enumerate(kinds)
+            ]
             check_columns(with_numbers(block), encoded=True)
         estimator._kinds = kinds
         return X

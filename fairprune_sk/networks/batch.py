@@ -29,8 +29,13 @@ class Batch:
         Cells of the fairness constraint.
     group : Tensor of shape (n,), int64
         Group codes.
-    reference : Tensor of shape (n, n_outcomes)
-        Outcomes of the dense network, for constraints that count what has changed.
+    within : Tensor of shape (n,), int64
+        Group codes within the control strata, where the constraint is asked about expected labels.
+    chance : Tensor of shape (n, n_classes)
+        Probability of each class, from networks that have not learned from the row.
+    reference : Tensor of shape (n, n_classes, n_outcomes)
+        Outcomes of the dense network, if a row were of each class, for constraints that count what
+        has changed.
     place : Tensor of shape (n,), int64
         Places of the rows in a batch of which other processes have the rest.
     n_whole : int
@@ -42,6 +47,8 @@ class Batch:
     weight: Tensor | None = None
     cell: Tensor | None = None
     group: Tensor | None = None
+    within: Tensor | None = None
+    chance: Tensor | None = None
     reference: Tensor | None = None
     place: Tensor | None = None
     n_whole: int | None = None

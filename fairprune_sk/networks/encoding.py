@@ -43,9 +43,7 @@ def some_rows(n: int, n_rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(n, n_rows, replace=False, shuffle=False))
 
 
-def on_disk(
-    blocks: Iterable[np.ndarray], shape: tuple[int, int], places: np.ndarray
-) -> np.ndarray:
+def on_disk(blocks: Iterable[np.ndarray], shape: tuple[int, int], places: np.ndarray) -> np.ndarray:
     """Put blocks of rows into a temporary file, which goes when the array does.
 
     Parameters

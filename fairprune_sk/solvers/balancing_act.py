@@ -40,8 +40,8 @@ class ExcessTerm(FairnessTerm):
     def penalty(self, state: FairnessState, logits: Tensor, batch: Batch) -> Tensor:
         """Excess loss of each group, times the multipliers that answer to this batch already."""
         # Positive where the prediction is right; its log-loss, without the dense network's.
-        right = self.parity.outcome_logits(logits, batch.y)
-        sums = self.parity.sums(F.softplus(-right), replace(batch, reference=None))
+        batch = replace(batch, reference=None)
+        sums = self.parity.sums(lambda right: F.softplus(-right), logits, batch)
         return (self.ascend(state).multipliers * self.parity.differences(sums)).sum(-1)
 
     @torch.no_grad()
