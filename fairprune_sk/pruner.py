@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -33,11 +34,13 @@ from fairprune_sk.assessment.drift import MARGIN, drift_report
 from fairprune_sk.assessment.summary import fit_blocks
 from fairprune_sk.distributed import available, over_processes, taking_part, world
 from fairprune_sk.documents.markup import fragment
+from fairprune_sk.exceptions import warn_at_caller
 from fairprune_sk.export.onnx_graph import onnx_inputs
 from fairprune_sk.export.persistence import example_row, read_fitted, write_fitted
 from fairprune_sk.export.traced import to_onnx, to_torch_export
 from fairprune_sk.fairness.constraints import CONSTRAINTS, Constraint
 from fairprune_sk.fairness.groups import check_order
+from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fairness.requirement import requirement_of
 from fairprune_sk.fitting.callbacks import EpochTasks
 from fairprune_sk.fitting.checkpoint import Checkpoint, parts_of
@@ -53,7 +56,7 @@ from fairprune_sk.fitting.resident import spread_table_of
 from fairprune_sk.fitting.shares import check_shares
 from fairprune_sk.fitting.task import Given, settings_of, task_of
 from fairprune_sk.fitting.training import seeded
-from fairprune_sk.fitting.unseen import for_unseen
+from fairprune_sk.fitting.unseen import chances
 from fairprune_sk.fitting.validation import SCHEMA, check_labels, check_weight, check_X
 from fairprune_sk.masks.granularity import GRANULARITIES, Granularity
 from fairprune_sk.networks.batch import in_blocks, n_rows
@@ -459,10 +462,10 @@ class FairPruner(
             hint = hint_on(self.estimator)
             checkpoint = Checkpoint(self.checkpoint, identity, seed, hint)
             seed = checkpoint.seed
-        if self.tolerance_on == "unseen" and given.has_bound:
-            given = for_unseen(given, self.estimator, settings, seed, bars, checkpoint)
         with seeded(seed, settings.device):
             task = task_of(given, self.estimator, settings, last)
+            if given.parity is not None and given.parity.unseen:
+                task = task.expecting(chances(task, self.estimator, seed, bars, checkpoint))
             table = spread_table_of(task.rows, settings.device)
             parts = parts_of(checkpoint)
             progress = self._progress(context, data, bars, "dense training")
@@ -518,6 +521,7 @@ class FairPruner(
                 self.min_group_count,
                 weight,
             )
+            parity = replace(parity, unseen=self._is_for_unseen(parity))
         if self.estimator is None and (isinstance(X, pd.DataFrame) or in_blocks(X)):
             warn_of_columns(X, labels.codes[here])
         weight = None if weight is None else weight[here]
@@ -538,6 +542,20 @@ class FairPruner(
             within,
             schema,
         )
+
+    def _is_for_unseen(self, parity: Parity) -> bool:
+        """Whether the tolerance is for rows that the fit has not seen."""
+        if self.tolerance_on == "training" or parity.requirement.tolerance is None:
+            return False
+        if not isinstance(self.estimator, FrozenEstimator):
+            return True
+        warn_at_caller(
+            "Got tolerance_on='unseen' with a frozen network: which rows it has seen is not known, "
+            "so the tolerance is for the training rows. Pass the network without FrozenEstimator, "
+            "or set tolerance_on='training' to say so.",
+            UserWarning,
+        )
+        return False
 
     def _progress(
         self, context: Any, data: dict[str, Any], bars: Bars, phase: str, fitted: Any = None

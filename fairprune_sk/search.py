@@ -203,7 +203,8 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
                 "Got FairPrunerCV in data_parallel(), but a search takes the whole table in one "
                 "process: fit a FairPruner there, or search outside."
             )
-        given = pruner._given(X, y, None, sensitive_features, control_features, sample_weight)
+        bound = clone(pruner).set_params(tolerance=tolerances[-1])
+        given = bound._given(X, y, None, sensitive_features, control_features, sample_weight)
         for name in ("n_features_in_", "feature_names_in_"):
             if name in given.schema:
                 setattr(self, name, given.schema[name])
@@ -288,7 +289,7 @@ class FairPrunerCV(ClassifierMixin, BaseEstimator):
                     f"Got cv={self.cv!r}, but expected at least 2 folds, and no more than rows "
                     f"({len(given.y)})."
                 )
-            return alike_folds(given, self.cv, seed)
+            return alike_folds(given.y, given.group, self.cv, seed)
         y = given.classes[given.y]
         return list(check_cv(self.cv, y, classifier=True).split(np.empty((len(y), 1)), y))
 
@@ -427,9 +428,8 @@ def _path(
     kept: CheckpointFolder | None,
 ) -> Iterator[Point]:
     """Go through all cells on the given rows."""
-    settings, unseen = settings_of(pruner.get_params(deep=False)), pruner.tolerance_on == "unseen"
-    grid = (sparsities, tolerances)
-    return path(given, pruner.estimator, settings, pruner.random_state, *grid, unseen, kept)
+    settings, grid = settings_of(pruner.get_params(deep=False)), (sparsities, tolerances)
+    return path(given, pruner.estimator, settings, pruner.random_state, *grid, kept)
 
 
 def _as_estimator(

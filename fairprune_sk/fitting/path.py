@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from fairprune_sk.fitting.checkpoint import Checkpoint, CheckpointFolder, parts_of
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.fitted import Fitted, fitted_of
@@ -16,7 +18,7 @@ from fairprune_sk.fitting.pruning import epochs, prune
 from fairprune_sk.fitting.resident import table_of
 from fairprune_sk.fitting.task import Given, Settings, task_of
 from fairprune_sk.fitting.training import seeded
-from fairprune_sk.fitting.unseen import for_unseen
+from fairprune_sk.fitting.unseen import chances
 
 STEP = 0.15
 """Epochs from one cell to the next, as a part of those of a pruning from dense."""
@@ -47,7 +49,6 @@ def path(
     seed: int,
     sparsities: Sequence[float],
     tolerances: Sequence[float],
-    unseen: bool,
     kept: CheckpointFolder | None = None,
 ) -> Iterator[Point]:
     """Train one dense network, and prune it along the sparsities and the tolerances.
@@ -67,8 +68,6 @@ def path(
     sparsities : sequence of float
         In ascending order.
     tolerances : sequence of float
-    unseen : bool
-        Whether the tolerances are for rows that the fit has not seen.
     kept : CheckpointFolder, optional
         Where each training is kept, to go on from.
 
@@ -82,8 +81,7 @@ def path(
         return None if kept is None else kept.file(name)
 
     start = time.perf_counter()
-    if unseen and given.parity is not None:
-        given = for_unseen(given, estimator, settings, seed, Bars(None), file("unseen"))
+    chance: Tensor | None = None
     first: Fitted | None = None
     for tolerance in sorted(tolerances, reverse=True):
         given, last = _within(given, tolerance), first
@@ -91,6 +89,10 @@ def path(
             here = replace(settings, sparsity=sparsity)
             with seeded(seed, settings.device):
                 task = task_of(given, estimator, here, last)
+                if given.parity is not None and given.parity.unseen:
+                    if chance is None:
+                        chance = chances(task, estimator, seed, Bars(None), file("unseen"))
+                    task = task.expecting(chance)
                 table = table_of(task.rows, settings.device)
                 if last is None:
                     of_task = train_dense(task, table, checkpoint=parts_of(file("dense")).dense)

@@ -31,7 +31,7 @@ MERGED_ROWS = 2048
 OWN_CALLBACKS = ("epoch_timer", "train_loss", "lr_schedule")
 
 # What is known of each row, besides X.
-OF_ROWS = ("y", "weight", "group", "cell", "within", "chance")
+OF_ROWS = ("y", "weight", "group", "cell", "within")
 
 # What is tried before training: enough to see shapes.
 FEW = slice(0, 2)
@@ -182,8 +182,6 @@ class Given:
         Group codes within the control strata.
     schema : dict
         What is remembered of X for checking other tables, by the estimator's attribute.
-    chance : ndarray of shape (n, n_classes), float32, or None
-        Probability of each class, from networks that have not learned from the row.
     """
 
     X: Any
@@ -197,7 +195,6 @@ class Given:
     cell: Tensor | None
     within: np.ndarray | None
     schema: dict[str, Any]
-    chance: np.ndarray | None = None
 
     @property
     def has_bound(self) -> bool:
@@ -255,6 +252,10 @@ class Task:
     def parity(self) -> Parity | None:
         """What must be fair; None where nothing is constrained."""
         return self.given.parity
+
+    def expecting(self, chance: Tensor) -> Task:
+        """Return the same, with the chance of each class for each row; shape (n, n_classes)."""
+        return replace(self, rows=replace(self.rows, chance=chance))
 
 
 def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) -> Task:
@@ -316,7 +317,6 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
         given.cell,
         torch.from_numpy(given.group) if constrained else None,
         None if given.within is None else torch.from_numpy(given.within),
-        None if given.chance is None else torch.from_numpy(given.chance),
     )
     task = Task(rows, given, encoder, network, layout, settings, fingerprint(seen))
     if last is None:
@@ -410,7 +410,7 @@ def merged(given: Given, *, by_group: bool) -> Given:
     columns = [] if given.cell is None else list(given.cell.numpy().T)
     if by_group and given.group is not None:
         columns.append(given.group)
-    if given.chance is not None and given.within is not None:
+    if given.parity is not None and given.parity.unseen and given.within is not None:
         columns.append(given.within)
     index, weight, _ = merge_repeated_rows(given.X, given.y, columns, given.weight)
     return replace(given.take(index), weight=weight)

@@ -3,7 +3,7 @@
 A network learns its training rows, and with them the rates of their groups: it finds more of the
 positive women of the table than of others, and so a gap that is closed there is open elsewhere.
 So the constraint does not ask whether the network finds the rows that *are* positive, but those
-that may be expected to be: each row counts as positive by a probability from a network that has
+that may be expected to be: each row counts as positive by a probability from a classifier that has
 not learned from it (cross-fitting), calibrated in each group. Such rates are not flattered, since
 what a network has learned by heart is a label; and they are known better, since every row of a
 group counts and not its few positive ones alone. (Ji, Smyth and Steyvers, "Can I Trust My Fairness
@@ -18,109 +18,83 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.frozen import FrozenEstimator
+from scipy.special import logit
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
-from skorch.callbacks import Callback
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from fairprune_sk.distributed import over_processes, world
-from fairprune_sk.exceptions import DivergedError, warn_at_caller
-from fairprune_sk.fitting.checkpoint import Checkpoint, Part
+from fairprune_sk.exceptions import DivergedError
+from fairprune_sk.fitting.checkpoint import Checkpoint
 from fairprune_sk.fitting.dense import train_dense
 from fairprune_sk.fitting.outputs import logits
 from fairprune_sk.fitting.progress import Bars
-from fairprune_sk.fitting.resident import spread_table_of, table_of
-from fairprune_sk.fitting.task import MERGED_ROWS, Given, Settings, merge_repeated_rows, task_of
+from fairprune_sk.fitting.resident import table_of
+from fairprune_sk.fitting.task import Task, task_of
 from fairprune_sk.fitting.training import seeded
 from fairprune_sk.networks.batch import Batch
 from fairprune_sk.networks.encoding import some_rows
 
-N_FOLDS = 2
-"""Each half of the rows gets its probabilities from the other: dense networks of one fit's cost."""
+N_FOLDS = 5
+"""Of a table, for boosted trees; what is no table is halved, for networks."""
 
 PRIOR = 0.1
-"""Prior variance of how far a group lies, in log-odds, from what a network says of its rows."""
+"""Prior variance of how far a group lies, in log-odds, from what a classifier says of its rows."""
 
-CALIBRATION_ROWS = 2**20
-"""Rows that are enough for a calibration."""
+ENOUGH_ROWS = 2**18
+"""Rows that trees, or the calibration, learn from at most."""
 
 _STEEP = 10.0  # logits are multiplied by it, so that what is drawn towards 0 is no slope
+_LEAST = 1e-6  # probabilities lie this far from 0 and 1
+_MOST_CATEGORIES = 254
+_AT_A_TIME = 2**17  # rows
 
 
-def for_unseen(
-    given: Given,
-    estimator: Any,
-    settings: Settings,
-    seed: int,
-    bars: Bars,
-    checkpoint: Checkpoint | None = None,
-) -> Given:
-    """Turn the tolerance of the training rows into one for rows that the fit has not seen.
+def chances(
+    task: Task, estimator: Any, seed: int, bars: Bars, checkpoint: Checkpoint | None = None
+) -> Tensor:
+    """Probability of each class for each row, from classifiers that have not learned from it.
+
+    Of a table they are boosted trees, which take a small part of the time of a network; of images
+    and dicts, dense networks of the task.
 
     Parameters
     ----------
-    given : Given
+    task : Task
         With a parity.
     estimator : None, nn.Module class or instance, or skorch net
-        What a frozen one has seen cannot be set aside.
-    settings : Settings
+        That the task was made of.
     seed : int
     bars : Bars
-        Of the fit; each half of the rows is one.
+        Of the fit; where networks are trained, all of them are one.
     checkpoint : Checkpoint, optional
         Of the fit; one half of the rows is a part of it.
 
     Returns
     -------
-    Given
-        Which knows the chance of each class, and whose parity asks for it.
+    Tensor of shape (n, n_classes), float32
 
     Raises
     ------
     DivergedError
         If a network's outputs for the rows held out are not finite.
-
-    Warns
-    -----
-    UserWarning
-        If the network is frozen: the parity stays as it is.
     """
-    if isinstance(estimator, FrozenEstimator):
-        warn_at_caller(
-            "Got tolerance_on='unseen' with a frozen network: which rows it has seen is not known, "
-            "so the tolerance is for the training rows. Pass the network without FrozenEstimator, "
-            "or set tolerance_on='training' to say so.",
-            UserWarning,
-        )
-        return given
-    assert given.parity is not None
-    rows, place = _distinct(given, estimator)
-    # The users' callbacks are for the fit that is kept.
-    settings = replace(settings, callbacks=None, verbose=0)
-    n_columns = 1 if len(given.classes) == 2 else len(given.classes)
-    scores = np.zeros((len(rows.y), n_columns), dtype=np.float32)
-    phases = iter(bars.phases("unseen rows", N_FOLDS))
-    for number, (learned, held) in enumerate(_folds_here(rows, seed)):
-        part = None if checkpoint is None else checkpoint.part(f"half {number}")
-        phase = next(phases)  # that of a half that is there already stays unused
-        if part is not None and part.saved is not None:
-            scores[held] = part.saved.numpy()
-            continue
-        with seeded(seed, settings.device):
-            halves = rows.take(learned), rows.take(held)
-            scores[held] = _scores(*halves, estimator, settings, phase, part)
-        if part is not None:
-            part.keep(torch.from_numpy(scores[held]))
+    X = task.rows.X
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        scores = _of_trees(task, seed)
+    else:
+        scores = _of_networks(task, estimator, seed, bars, checkpoint)
     if not np.isfinite(over_processes(float(scores.sum()))):
         raise DivergedError(
             "A network of tolerance_on='unseen' has logits that are not finite on the rows that it "
             "was not trained on: look for outliers in X, or set tolerance_on='training'."
         )
-    chance = calibrated(scores, rows)
-    return replace(given, chance=chance[place], parity=replace(given.parity, unseen=True))
+    return torch.from_numpy(calibrated(scores, task))
 
 
-def calibrated(scores: np.ndarray, rows: Given) -> np.ndarray:
+def calibrated(scores: np.ndarray, task: Task) -> np.ndarray:
     """Turn logits for rows that were held out into chances, right on the mean in each group.
 
     A logistic regression of the labels on the logits and the groups, whose effects are drawn
@@ -129,46 +103,100 @@ def calibrated(scores: np.ndarray, rows: Given) -> np.ndarray:
     Parameters
     ----------
     scores : ndarray of shape (n, n_columns)
-    rows : Given
-        With groups, and with weights where there are any.
+    task : Task
+        With a parity.
 
     Returns
     -------
     ndarray of shape (n, n_classes), float32
     """
-    assert rows.parity is not None and rows.group is not None
+    rows = task.rows
+    assert task.parity is not None and rows.group is not None
     # A row without a group gets none of the effects.
-    groups = np.eye(rows.parity.n_groups + 1, rows.parity.n_groups)[rows.group]
+    groups = np.eye(task.parity.n_groups + 1, task.parity.n_groups)[rows.group.numpy()]
     known = np.column_stack([_STEEP * scores, groups])
-    labels, weight = world().whole(rows.y), world().whole(rows.weight)
-    few = some_rows(len(labels), CALIBRATION_ROWS)
-    if weight is not None:
-        weight = weight[few] / weight.mean()
+    labels, weight = world().whole(rows.y.numpy()), _whole_weight(rows)
+    few = some_rows(len(labels), ENOUGH_ROWS)
     model = LogisticRegression(C=PRIOR, solver="newton-cholesky", max_iter=1000)
+    weight = None if weight is None else weight[few]
     model.fit(world().whole(known)[few], labels[few], sample_weight=weight)
-    chance = np.zeros((len(scores), len(rows.classes)), dtype=np.float32)
+    chance = np.zeros((len(scores), len(task.given.classes)), dtype=np.float32)
     chance[:, model.classes_] = model.predict_proba(known)
     return chance
 
 
-def _distinct(given: Given, estimator: Any) -> tuple[Given, np.ndarray]:
-    """Rows to learn from, and which of them each given row is.
+def _of_trees(task: Task, seed: int) -> np.ndarray:
+    """Logits of boosted trees, which learn from the other folds; shape (n, n_columns)."""
+    X, rows = task.rows.X, task.rows
+    labels, weight = world().whole(rows.y.numpy()), _whole_weight(rows)
+    group = None if rows.group is None else world().whole(rows.group.numpy())
+    start = world().span(len(X)).start or 0
+    here = slice(start, start + len(X))
+    codes = [] if task.encoder is None else task.encoder.n_categories_
+    # In the encoded table, categories come last.
+    of_categories = [False] * (X.shape[1] - len(codes)) + [n <= _MOST_CATEGORIES for n in codes]
+    chance = np.full((len(X), len(task.given.classes)), _LEAST)
+    for learned, held in alike_folds(labels, group, min(N_FOLDS, len(labels)), seed):
+        few = learned[some_rows(len(learned), ENOUGH_ROWS)]
+        own = few[(few >= here.start) & (few < here.stop)] - here.start
+        model = HistGradientBoostingClassifier(
+            learning_rate=0.05,
+            max_iter=150,
+            max_leaf_nodes=15,
+            l2_regularization=1.0,
+            categorical_features=of_categories,
+            early_stopping=False,
+            random_state=0,
+        )
+        held = held[(held >= here.start) & (held < here.stop)] - here.start
+        # One thread: with more, sums would be in another order on another machine.
+        with threadpool_limits(1, user_api="openmp"):
+            of_few = None if weight is None else weight[few]
+            model.fit(world().whole(X[own]), labels[few], sample_weight=of_few)
+            for begin in range(0, len(held), _AT_A_TIME):
+                part = held[begin : begin + _AT_A_TIME]
+                chance[np.ix_(part, model.classes_)] = model.predict_proba(X[part])
+    chance = chance.clip(_LEAST, 1 - _LEAST)
+    return logit(chance[:, 1:]) if chance.shape[1] == 2 else np.log(chance)
 
-    Weights and repeated rows of a small table give the same folds, as they give the same fit.
-    """
-    if estimator is not None or len(given.y) > MERGED_ROWS or world().size > 1:
-        return given, np.arange(len(given.y))
-    columns = [column for column in (given.group, given.within) if column is not None]
-    index, weight, place = merge_repeated_rows(given.X, given.y, columns, given.weight)
-    return replace(given.take(index), weight=weight), place
+
+def _of_networks(
+    task: Task, estimator: Any, seed: int, bars: Bars, checkpoint: Checkpoint | None
+) -> np.ndarray:
+    """Logits of the task's own dense network, trained on the other half; shape (n, n_columns)."""
+    given, settings = task.given, replace(task.settings, callbacks=None, verbose=0)
+    scores = np.zeros((len(given.y), 1 if len(given.classes) == 2 else len(given.classes)))
+    phases = iter(bars.phases("unseen rows", 2))
+    for number, (learned, held) in enumerate(alike_folds(given.y, given.group, 2, seed)):
+        part = None if checkpoint is None else checkpoint.part(f"half {number}")
+        phase = next(phases)  # that of a half that is there already stays unused
+        if part is not None and part.saved is not None:
+            scores[held] = part.saved.numpy()
+            continue
+        with seeded(seed, settings.device):
+            half = task_of(given.take(learned), estimator, settings)
+            table = table_of(half.rows, settings.device)
+            dense = train_dense(half, table, phase, None if part is None else part.part("dense"))
+            others = table_of(Batch(given.take(held).X), settings.device)
+            found = logits(dense.module, others, dense.probabilities).detach().cpu()
+        scores[held] = found.numpy()
+        if part is not None:
+            part.keep(found)
+    return scores
 
 
-def alike_folds(given: Given, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _whole_weight(rows: Batch) -> np.ndarray | None:
+    return None if rows.weight is None else world().whole(rows.weight.numpy())
+
+
+def alike_folds(
+    y: np.ndarray, group: np.ndarray | None, n_folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split rows into those to learn from and those to hold out, alike in classes and groups.
 
     Parameters
     ----------
-    given : Given
+    y, group : ndarray of shape (n,), int64
     n_folds : int
     seed : int
 
@@ -177,40 +205,10 @@ def alike_folds(given: Given, n_folds: int, seed: int) -> list[tuple[np.ndarray,
     list of (learned, held)
         Positions of rows.
     """
-    group = np.zeros(len(given.y), dtype=np.int64) if given.group is None else given.group
-    strata = given.y * (group.max() + 2) + group
+    group = np.zeros(len(y), dtype=np.int64) if group is None else group
+    strata = y * (group.max() + 2) + group
     alike = np.bincount(strata - strata.min()).max() >= n_folds
     folds = (StratifiedKFold if alike else KFold)(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # may be of a single row
         return list(folds.split(np.empty(len(strata)), strata))
-
-
-def _folds_here(given: Given, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds of the rows of all processes: which of those here are learned from, and held out."""
-    if world().size == 1:
-        return alike_folds(given, N_FOLDS, seed)
-    here = world().span(len(given.y))
-    whole = replace(given, y=world().whole(given.y), group=world().whole(given.group))
-    folds = []
-    for parts in alike_folds(whole, N_FOLDS, seed):
-        own = [part[(part >= here.start) & (part < here.stop)] - here.start for part in parts]
-        folds.append((own[0], own[1]))
-    return folds
-
-
-def _scores(
-    learned: Given,
-    held: Given,
-    estimator: Any,
-    settings: Settings,
-    phase: Callback | None,
-    part: Part | None,
-) -> np.ndarray:
-    """Train a dense network on some rows; logits of it for others, shape (n, n_columns)."""
-    task = task_of(learned, estimator, settings)
-    table = spread_table_of(task.rows, settings.device)
-    dense = train_dense(task, table, phase, None if part is None else part.part("dense"))
-    X = held.X if task.encoder is None else task.encoder.transform(held.X)
-    found = logits(dense.module, table_of(Batch(X), settings.device), dense.probabilities)
-    return found.detach().cpu().numpy()
