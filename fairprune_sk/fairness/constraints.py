@@ -291,7 +291,7 @@ def cell_codes(
 
 def first_cells(
     constraint: Constraint, n_classes: int, n_groups: int, n_strata: int = 1, positive: int = 1
-) -> Tensor:
+) -> tuple[tuple[int, ...], ...]:
     """First cell of a row of each class for each outcome, to which its group and stratum add.
 
     Parameters
@@ -303,17 +303,13 @@ def first_cells(
 
     Returns
     -------
-    Tensor of shape (n_classes, n_outcomes), int64
+    tuple, of n_classes, of tuple, of n_outcomes, of int
         Or ``OUTSIDE``.
     """
     is_class = class_columns(torch.arange(n_classes), 1 if n_classes == 2 else n_classes, positive)
-    return cell_codes(
-        constraint,
-        is_class,
-        torch.zeros(n_classes, dtype=torch.int64),
-        n_groups,
-        n_strata=n_strata,
-    )
+    group = torch.zeros(n_classes, dtype=torch.int64)
+    cells = cell_codes(constraint, is_class, group, n_groups, n_strata=n_strata)
+    return tuple(map(tuple, cells.tolist()))
 
 
 class CellSums(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fairprune_sk.distributed import over_processes
 from fairprune_sk.fairness.constraints import (
     OUTSIDE,
     CellSums,
@@ -51,13 +51,15 @@ class Parity:
         False for the cells that are too small to be constrained.
     positive : {0, 1}
         Code of the class, of two, that counts as selected; of more, each does in turn.
+    n_strata : int
+        Control strata within which groups are compared.
     n_outcomes : int
         Outcomes of a row, each in a cell of its own: 1, or as many as there are classes.
-    first_cells : Tensor of shape (n_classes, n_outcomes), int64, or None
-        See :func:`constraints.first_cells`.
+    first_cells : tuple of tuple of int
+        For each class and outcome; see :func:`constraints.first_cells`.
     unseen : bool
         Whether the tolerance is for rows that the network does not learn from: rates are then those
-        of expected labels.
+        of expected labels and groups.
     """
 
     requirement: Requirement
@@ -66,8 +68,9 @@ class Parity:
     n_rows: Tensor
     constrained: Tensor
     positive: int = 1
+    n_strata: int = 1
     n_outcomes: int = 1
-    first_cells: Tensor | None = None
+    first_cells: tuple[tuple[int, ...], ...] = ()
     unseen: bool = False
 
     @property
@@ -76,14 +79,18 @@ class Parity:
         return len(self.groups)
 
     @property
+    def n_within(self) -> int:
+        """Number of (stratum, group) combinations."""
+        return self.n_strata * self.n_groups
+
+    @property
     def n_cells(self) -> int:
         """Number of (outcome, event, stratum, group) combinations."""
         return len(self.constrained)
 
     def to(self, device: torch.device) -> Parity:
         """Return the same on another device."""
-        first = None if self.first_cells is None else self.first_cells.to(device)
-        return replace(self, constrained=self.constrained.to(device), first_cells=first)
+        return replace(self, constrained=self.constrained.to(device))
 
     @property
     def cell_bound(self) -> float | None:
@@ -154,8 +161,8 @@ class Parity:
     ) -> CellSums:
         """Sum outcomes in each cell, less those of the dense network where the batch has them.
 
-        Where the batch knows the chance of each class, a row counts in the cells of all classes, by
-        its chance of being of them, with the outcome that it would have.
+        Where the batch knows the chance of each class in each group, a row counts in the cells of
+        all of them, by its chance of being of them, with the outcome that it would have.
 
         Parameters
         ----------
@@ -178,17 +185,21 @@ class Parity:
                 rows = torch.arange(len(batch.y), device=batch.y.device)
                 outcome = outcome - batch.reference[rows, batch.y]
             return cell_sums(outcome, batch.cell, self.n_cells, batch.weight)
-        assert batch.within is not None and self.first_cells is not None
-        within, parts = batch.within.unsqueeze(-1), []
-        for code, first in enumerate(self.first_cells):
+        outcome_sum, weight_sum = logits.new_zeros(2, self.n_cells)
+        for code, firsts in enumerate(self.first_cells):
             outcome = outcome_of(self.outcome_logits(logits, torch.full_like(batch.y, code)))
             if batch.reference is not None:
                 outcome = outcome - batch.reference[:, code]
-            cell = torch.where((first < 0) | (within < 0), OUTSIDE, first + within)
-            chance = batch.chance[:, code]
-            weight = chance if batch.weight is None else chance * batch.weight
-            parts.append(cell_sums(outcome, cell, self.n_cells, weight))
-        return reduce(CellSums.plus, parts)
+            weight = batch.chance[:, code]
+            if batch.weight is not None:
+                weight = weight * batch.weight.unsqueeze(-1)
+            found, total = outcome.T @ weight, weight.sum(0)
+            for place, first in enumerate(firsts):
+                if first != OUTSIDE:
+                    cells = torch.arange(first, first + len(total), device=total.device)
+                    outcome_sum = outcome_sum.index_add(0, cells, found[place])
+                    weight_sum = weight_sum.index_add(0, cells, total)
+        return CellSums(over_processes(outcome_sum), over_processes(weight_sum))
 
     def differences(self, sums: CellSums) -> Tensor:
         """Signed difference of each cell's rate to the pooled rate of its groups.
@@ -243,7 +254,7 @@ class Parity:
         """Rates, and how well as many rows know them.
 
         Each rate is judged as Agresti and Caffo do, with one success and one failure more. That is
-        the noise of rows to come, or of these, not that of expected labels. Outcomes that are
+        the noise of rows to come, or of these, not that of what is expected. Outcomes that are
         differences to those of the dense network have a larger variance than is said here.
 
         Parameters

@@ -255,6 +255,7 @@ def check_parity(
         counts,
         constrained,
         positive,
+        n_strata=n_strata,
         n_outcomes=cell.shape[1],
         first_cells=first_cells(constraint, len(classes), n_groups, n_strata, positive),
     )

@@ -253,8 +253,8 @@ class Task:
         """What must be fair; None where nothing is constrained."""
         return self.given.parity
 
-    def expecting(self, chance: Tensor) -> Task:
-        """Return the same, with the chance of each class for each row; shape (n, n_classes)."""
+    def expecting(self, chance: Tensor | None) -> Task:
+        """Return the same, with what :func:`unseen.chances` gives for its rows."""
         return replace(self, rows=replace(self.rows, chance=chance))
 
 
@@ -316,7 +316,6 @@ def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) 
         None if weight is None else torch.from_numpy(weight.astype(np.float32)),
         given.cell,
         torch.from_numpy(given.group) if constrained else None,
-        None if given.within is None else torch.from_numpy(given.within),
     )
     task = Task(rows, given, encoder, network, layout, settings, fingerprint(seen))
     if last is None:

@@ -29,10 +29,8 @@ class Batch:
         Cells of the fairness constraint.
     group : Tensor of shape (n,), int64
         Group codes.
-    within : Tensor of shape (n,), int64
-        Group codes within the control strata, where the constraint is asked about expected labels.
-    chance : Tensor of shape (n, n_classes)
-        Probability of each class, from networks that have not learned from the row.
+    chance : Tensor of shape (n, n_classes, n_strata * n_groups)
+        Probability of each class in each group, where the constraint asks what may be expected.
     reference : Tensor of shape (n, n_classes, n_outcomes)
         Outcomes of the dense network, if a row were of each class, for constraints that count what
         has changed.
@@ -47,7 +45,6 @@ class Batch:
     weight: Tensor | None = None
     cell: Tensor | None = None
     group: Tensor | None = None
-    within: Tensor | None = None
     chance: Tensor | None = None
     reference: Tensor | None = None
     place: Tensor | None = None
