@@ -464,12 +464,13 @@ class FairPruner(
             seed = checkpoint.seed
         with seeded(seed, settings.device):
             task = task_of(given, self.estimator, settings, last)
-            if given.parity is not None and given.parity.unseen:
-                task = task.expecting(chances(task, self.estimator, seed, bars, checkpoint))
             table = spread_table_of(task.rows, settings.device)
             parts = parts_of(checkpoint)
             progress = self._progress(context, data, bars, "dense training")
             dense = train_dense(task, table, progress, parts.dense)
+            if given.parity is not None and given.parity.unseen:
+                chance = chances(task, self.estimator, seed, bars, checkpoint)
+                table = table.expecting(chance)
 
             def as_if_stopped(net: Any) -> dict[str, Any]:
                 return fitted_of(task, dense, net.left(net.candidate())).attributes()

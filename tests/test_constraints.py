@@ -67,9 +67,8 @@ def sums_of(
     cell = cell_codes(constraint, is_class, group, n_groups, stratum, n_strata)
     n_cells = cell.shape[1] * len(constraint.events) * n_strata * n_groups
     parity = parity_of(name, n_groups, 0.05, method, comparison, n_cells=n_cells)
-    values = hard_outcome(parity.outcome_logits(logits, y))
     weight = None if weight is None else torch.tensor(weight)
-    return parity.sums(values, Batch(logits, y, weight, cell)), parity
+    return parity.sums(hard_outcome, logits, Batch(logits, y, weight, cell)), parity
 
 
 @pytest.mark.parametrize("name", RATES)

@@ -355,8 +355,8 @@ def test_the_cells_of_a_moment_are_fairlearns_with_strata_and_without_some(name,
         given = pruner._given(X, y, None, s, c, None)
     parity = given.parity
     logits = torch.from_numpy(2.0 * y_pred - 1.0)[:, None]
-    outcome = hard_outcome(parity.outcome_logits(logits, torch.from_numpy(y)))
-    violation = parity.violation(parity.sums(outcome, Batch(X, cell=given.cell)))
+    rows = Batch(X, torch.from_numpy(y), cell=given.cell)
+    violation = parity.violation(parity.sums(hard_outcome, logits, rows))
 
     moment.load_data(X, y, sensitive_features=s, control_features=c)
     # With control features, its moments of one label compare the rows of the other as well.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from parities import parity_of
 
-from fairprune_sk.fairness.constraints import CONSTRAINTS, cell_codes, class_columns
+from fairprune_sk.fairness.constraints import CONSTRAINTS, CellSums, cell_codes, class_columns
 from fairprune_sk.fairness.objective import (
     Enforcement,
     FairnessTerm,
@@ -103,10 +103,9 @@ def test_strength_is_in_proportion_to_the_rows_of_a_cell():
 def test_classes_do_not_share_the_strength_of_their_rows():
     term, batch, _ = problem(0.05)
     term = replace(term, parity=replace(term.parity, n_outcomes=2))
-    cell = torch.tensor([[0, 1]]).expand(400, 2)
-    logits = torch.ones(400, 2)
-    state = term.init(torch.zeros(1))
-    state = replace(state, running=term.parity.sums(logits, replace(batch, cell=cell)))
+    state = replace(
+        term.init(torch.zeros(1)), running=CellSums(torch.ones(2), torch.full((2,), 400.0))
+    )
     torch.testing.assert_close(term.strength(state), torch.tensor([4.0, 4.0]))
 
 
@@ -170,7 +169,8 @@ def test_sample_weights_enter_the_rates():
 def test_outcomes_of_the_dense_network_are_taken_off():
     term, batch, group = problem(None)
     logits = (torch.randn(400) + group).requires_grad_()
-    batch = replace(batch, reference=(logits.detach() > 0).float().unsqueeze(-1))
+    reference = term.parity.outcomes_of_classes(logit_columns(logits.detach()))
+    batch = replace(batch, reference=reference)
     value, _ = step(term, term.init(logits.detach()[:1]), logit_columns(logits), batch)
     assert value.item() == 0.0  # as unequal as the dense network, and no more
 

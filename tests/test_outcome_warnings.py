@@ -204,7 +204,7 @@ def test_rows_that_tell_less_than_the_tolerance_are_named_with_how_many_would():
         ("negative", "positive"),
         n,
         torch.ones(4, dtype=torch.bool),
-        optimism=torch.zeros(4),
+        unseen=True,
     )
     run = SimpleNamespace(best=SimpleNamespace(sums=CellSums(0.5 * n, n.float())))
     vague = vaguest(parity, run)
@@ -215,6 +215,6 @@ def test_rows_that_tell_less_than_the_tolerance_are_named_with_how_many_would():
         "of 'a' (60 positive rows) and 'b' (500 positive rows) are known to 0.067 only" in message
     )
     assert "About 7 times as many rows" in message  # (2 * 0.067 / 0.05)²
-    assert vaguest(replace(parity, optimism=None), run) is None  # for training rows: met is met
+    assert vaguest(replace(parity, unseen=False), run) is None  # for training rows: met is met
     wider = Requirement(EqualizedOdds(), 0.07, "between_groups")
     assert vaguest(replace(parity, requirement=wider), run) is None

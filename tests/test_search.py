@@ -164,6 +164,22 @@ def test_two_processes_find_the_same(search, rows):
     )
 
 
+@pytest.mark.slow
+def test_a_cluster_finds_the_same(search, rows):
+    distributed = pytest.importorskip("distributed")
+    X, y, s = rows
+    local = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with (
+        distributed.LocalCluster(**local, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        other = clone(search).set_params(refit=False).fit(X, y, sensitive_features=s)
+    assert other.surface_.equals(search.surface_)
+
+
 def test_it_predicts_pickles_and_goes_into_a_pipeline(search, rows):
     X, y, s = rows
     again = pickle.loads(pickle.dumps(search))
@@ -200,18 +216,18 @@ def test_unseen_rows_are_asked_for_once_a_fold(rows, monkeypatch):
     from fairprune_sk.fitting import path
 
     X, y, s = rows
-    asked, real = [], path.for_unseen
+    asked, real = [], path.chances
 
-    def for_unseen(given, *args):
-        asked.append((len(given.y), given.parity.requirement.tolerance))
-        return real(given, *args)
+    def chances(task, *args):
+        asked.append(len(task.rows))
+        return real(task, *args)
 
-    monkeypatch.setattr(path, "for_unseen", for_unseen)
+    monkeypatch.setattr(path, "chances", chances)
     search = FairPrunerCV(pruner(tolerance_on="unseen", max_epochs=10), **{**GRID, "cv": 2})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         search.fit(X, y, sensitive_features=s)
-    assert asked == [(450, 1.0), (450, 1.0)]  # all rows learn from the folds
+    assert asked == [450, 450, 900]
     assert search.network_at(0.5, 0.1).unseen_gap_ is not None
 
 

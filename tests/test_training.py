@@ -72,6 +72,15 @@ def test_batches_are_even_and_hold_every_row_once(n, batch_size, shuffle):
         assert len(batch.y) == len(batch.X) and batch.weight is batch.group is None
 
 
+def test_an_epoch_of_a_large_table_is_a_part_of_it():
+    table = ResidentTable(Batch(torch.arange(100.0)[:, None], torch.zeros(100)))
+    batches = list(ResidentIterator(table, 8, shuffle=True, most=5))
+    rows = torch.cat([batch.X for batch in batches]).flatten().tolist()
+    assert [len(batch) for batch in batches] == [7, 8, 8, 7, 8]  # as in a whole epoch
+    assert len({*rows}) == 38 and rows != sorted(rows)
+    assert len(ResidentIterator(table, 8, most=5)) == 5
+
+
 def test_deferred_losses_are_those_of_skorch():
     X, y = data()
     net = small_net(BinaryNet, batch_size=16, iterator_train=ResidentIterator)

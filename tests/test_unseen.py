@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,20 +10,16 @@ import pytest
 import torch
 from fairlearn.metrics import equalized_odds_difference
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import StratifiedKFold
-from sklearn.utils import check_random_state
+from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 
 from fairprune_sk import ConstraintNotMetWarning, FairPruner, load
 from fairprune_sk.datasets import make_biased_classification
-from fairprune_sk.fairness import EqualizedOdds
-from fairprune_sk.fairness.constraints import CellSums
-from fairprune_sk.fairness.parity import Parity
-from fairprune_sk.fairness.requirement import Requirement
+from fairprune_sk.fairness.constraints import CONSTRAINTS, hard_outcome
 from fairprune_sk.fitting import unseen
 from fairprune_sk.fitting.progress import Bars
-from fairprune_sk.fitting.task import settings_of
-from fairprune_sk.solvers import BilevelSolver
+from fairprune_sk.fitting.task import settings_of, task_of
+from fairprune_sk.networks.batch import Batch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::fairprune_sk.ConstraintNotMetWarning"),
@@ -73,50 +69,92 @@ def test_the_gap_on_unseen_rows_is_what_was_asked_for_rather_than_that_on_traini
     assert pruner.unseen_gap_ != pruner.train_gap_
 
 
-def test_optimism_is_what_fits_on_halves_lose_on_the_other_half(rows):
-    X, y, s = (part[:2100] for part in rows)
-    pruner = quick()
-    # What the fit on a half takes: epochs and decay of the whole, batches half as large.
-    on_half = FairPruner(
-        solver=BilevelSolver(weight_decay=20_000 / 2100),
-        max_epochs=12,
-        batch_size=1024,
-        random_state=0,
-        tolerance=0.05,
-        tolerance_on="training",
+def chances_of(pruner, X, y, s, **known):
+    given = pruner._given(X, y, None, s, known.get("control_features"), None)
+    task = task_of(given, pruner.estimator, settings_of(pruner.get_params(deep=False)))
+    return unseen.chances(task, pruner.estimator, 0, Bars(None)).numpy(), given
+
+
+def test_chances_are_those_of_classes_and_groups(rows):
+    X, y, s = (part[:2500] for part in rows)
+    # Who is in which group stands in one table, and has to be guessed in the other.
+    guessed, given = chances_of(quick(), X, y, s)
+    known, _ = chances_of(quick(), X.assign(sex=s), y, s)
+    assert known.shape == (2500, 2, 2)
+    of_group = [*given.parity.groups].index("female")
+    female = (s == "female").astype(float)
+    for chance in (guessed, known):
+        np.testing.assert_allclose(chance.sum((1, 2)), 1.0, rtol=1e-5)
+        assert chance.sum(1)[:, of_group].mean() == pytest.approx(female.mean(), abs=0.01)
+        # Better than the mean, by labels that they did not learn from.
+        assert log_loss(y, chance[:, 1].sum(1)) < 0.75 * log_loss(y, np.full(2500, y.mean()))
+        for group in (0, 1):  # right on the mean in each group
+            inside = chance.sum(1)[:, group]
+            positive = (chance[:, 1, group] / inside)[given.group == group].mean()
+            assert positive == pytest.approx(y[given.group == group].mean(), abs=0.02)
+    assert np.abs(known.sum(1)[:, of_group] - female).max() < 0.01
+    assert np.abs(guessed.sum(1)[:, of_group] - female).mean() > 0.1
+
+
+def test_nobody_learns_from_a_label_of_its_own(rows):
+    X = rows[0][:1200]
+    draws = np.random.default_rng(0)
+    y, s = draws.integers(0, 2, (2, 1200))
+    chance, _ = chances_of(quick(), X, y, s)
+    for truth, found in ((y, chance[:, 1].sum(1)), (s, chance.sum(1)[:, 1])):
+        assert abs(roc_auc_score(truth, found) - 0.5) < 0.06
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+@pytest.mark.parametrize("labels", ["ab", "abc"])
+def test_certain_chances_give_the_sums_of_the_labels(name, labels):
+    draws = np.random.default_rng(0)
+    y, s, stratum = (draws.integers(0, n, 300) for n in (len(labels), 3, 2))
+    pruner = quick(constraint=name, min_group_count=1)
+    X = draws.normal(size=(300, 2))
+    given = pruner._given(X, np.array([*labels])[y], None, s, stratum, None)
+    found, parity = torch.randn(300, 1 if len(labels) == 2 else 3), given.parity
+    reference = parity.outcomes_of_classes(torch.randn_like(found))
+    batch = Batch(
+        found,
+        torch.from_numpy(given.y),
+        torch.rand(300),
+        given.cell,
+        reference=reference if parity.requirement.constraint.relative_to_dense else None,
     )
-    given = pruner._given(X, y, None, s, None, None)
-    seed = check_random_state(0).randint(np.iinfo(np.int32).max)
-    settings = settings_of(pruner.get_params(deep=False))
-    found = unseen.for_unseen(given, None, settings, seed, Bars(None)).parity
-
-    groups, totals = list(given.parity.groups), np.zeros((2, 2, 4))
-    strata = y * 3 + np.array([groups.index(group) for group in s])
-    folds = StratifiedKFold(2, shuffle=True, random_state=seed).split(X, strata)
-    for halves in folds:
-        on_half.fit(X.iloc[halves[0]], y[halves[0]], sensitive_features=s[halves[0]])
-        for half, rows_of_half in enumerate(halves):
-            predicted = on_half.predict(X.iloc[rows_of_half])
-            for cell in range(4):
-                label = int("positive" in given.parity.conditions[cell // 2])
-                inside = (y[rows_of_half] == label) & (s[rows_of_half] == groups[cell % 2])
-                totals[half, :, cell] += predicted[inside].sum(), inside.sum()
-    (seen, n_seen), (others, n_others) = totals
-    sums = [
-        CellSums(torch.from_numpy(hits), torch.from_numpy(n))
-        for hits, n in ((seen, n_seen), (others, n_others))
-    ]
-    expected = unseen.shrunken_optimism(*sums, given.parity.n_rows, 2)
-    np.testing.assert_allclose(found.optimism, expected, atol=0.01)
+    chance = np.zeros((300, len(labels), 6), dtype=np.float32)
+    chance[np.arange(300), given.y, given.within] = 1.0
+    for outcome_of in (hard_outcome, torch.sigmoid):
+        expected = parity.sums(outcome_of, found, batch)
+        certain = replace(batch, chance=torch.from_numpy(chance))
+        half = replace(certain, chance=certain.chance / 2)
+        for sums in (
+            parity.sums(outcome_of, found, certain),
+            parity.sums(outcome_of, found, half, labels=True),
+        ):
+            torch.testing.assert_close(sums.outcome, expected.outcome, rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(sums.weight, expected.weight, rtol=1e-5, atol=1e-4)
 
 
-def test_optimism_of_small_cells_is_drawn_to_the_mean_of_their_condition():
-    n = torch.tensor([4000.0, 4000.0, 20.0, 0.0], dtype=torch.float64)
-    seen, others = (torch.tensor(r).double() for r in ([0.8, 0.8, 0.9, 0.0], [0.7, 0.6, 0.4, 0.0]))
-    found = unseen.shrunken_optimism(CellSums(seen * n, n), CellSums(others * n, n), n, 4)
-    torch.testing.assert_close(found[:2], torch.tensor([0.1, 0.2]).double(), atol=0.01, rtol=0.0)
-    # Of twenty rows, one standard error is 0.11: little is left of what was measured there.
-    assert 0.15 < found[2] < 0.25 and found[3] == 0
+def test_a_row_counts_in_every_cell_by_its_chance():
+    pruner = quick(min_group_count=1)
+    given = pruner._given(np.zeros((4, 1)), [0, 1, 1, 0], None, list("abab"), None, None)
+    chance = torch.rand(4, 2, 2)
+    found = torch.tensor([[1.0], [-1.0], [2.0], [3.0]])
+    batch = Batch(found, torch.from_numpy(given.y), None, given.cell, chance=chance)
+    sums = given.parity.sums(hard_outcome, found, batch)
+    selected = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    torch.testing.assert_close(sums.weight, chance.sum(0).flatten())
+    torch.testing.assert_close(sums.outcome, (selected @ chance.flatten(1)).flatten())
+
+
+def test_beyond_a_million_rows_labels_are_taken_as_they_are(rows, monkeypatch):
+    X, y, s = (part[:900] for part in rows)
+    plain = quick(tolerance_on="training", max_epochs=4, tolerance=0.5)
+    plain.fit(X, y, sensitive_features=s)
+    monkeypatch.setattr(unseen, "MOST_ROWS", 500)
+    pruner = quick(max_epochs=4, tolerance=0.5).fit(X, y, sensitive_features=s)
+    assert pruner.unseen_gap_ == pruner.train_gap_ == pytest.approx(plain.train_gap_, abs=0.1)
 
 
 def test_weights_and_repeated_rows_give_the_same_fit(rows):
@@ -129,24 +167,6 @@ def test_weights_and_repeated_rows_give_the_same_fit(rows):
     pruner.fit(X.iloc[repeated], y[repeated], sensitive_features=s[repeated])
     np.testing.assert_array_equal(pruner.predict_proba(X), weighted)
     assert (pruner.unseen_gap_, pruner.train_gap_) == (expected, optimistic)
-
-
-def test_rates_are_expected_to_fall_by_the_optimism_of_their_cell():
-    rate, weight = torch.tensor([0.5, 0.7, 0.9, 0.8]), torch.tensor([10.0, 20.0, 30.0, 40.0])
-    parity = Parity(
-        Requirement(EqualizedOdds(), 0.05, "between_groups"),
-        ("a", "b"),
-        ("negative", "positive"),
-        weight.long(),
-        torch.ones(4, dtype=torch.bool),
-        optimism=torch.tensor([0.0, 0.1, 0.2, -0.1]),
-    )
-    sums = CellSums(rate * weight, weight)
-    expected = torch.tensor([0.5, 0.6, 0.7, 0.9])
-    assert parity.gap(sums) == pytest.approx(0.2)
-    plain = Parity(**{**vars(parity), "optimism": None})
-    moved = CellSums(expected * weight, weight)
-    torch.testing.assert_close(parity.differences(sums), plain.differences(moved))
 
 
 @pytest.mark.filterwarnings("ignore::fairprune_sk.CollapseWarning")  # four steps
@@ -207,6 +227,6 @@ def test_a_miss_says_which_rows_it_is_about(rows):
 
 
 def test_folds_with_a_class_of_one_row_are_cut_without_a_word():
-    rows = SimpleNamespace(y=np.array([0, 0, 0, 1, 1, 2]), group=np.zeros(6, dtype=int))
-    held = [held for _, held in unseen.alike_folds(rows, 2, 0)]
+    y, group = np.array([0, 0, 0, 1, 1, 2]), np.zeros(6, dtype=int)
+    held = [held for _, held in unseen.alike_folds(y, group, 2, 0)]
     assert sorted(np.concatenate(held)) == [*range(6)]

@@ -23,7 +23,12 @@ from fairprune_sk.exceptions import DivergedError
 from fairprune_sk.fitting.checkpoint import Part
 from fairprune_sk.fitting.memory import Sealed, digest_of
 from fairprune_sk.fitting.outputs import class_logits, device_of, gives_probabilities, logits
-from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
+from fairprune_sk.fitting.resident import (
+    MOST_BATCHES,
+    ResidentIterator,
+    ResidentTable,
+    batches_of,
+)
 from fairprune_sk.fitting.task import Task
 from fairprune_sk.fitting.training import (
     BinaryNet,
@@ -37,6 +42,9 @@ from fairprune_sk.fitting.user_networks import labels_for, n_outputs
 from fairprune_sk.networks.batch import Batch, fingerprint, log_loss, streams, take, writable
 from fairprune_sk.networks.calls import forward, main_output, plain
 from fairprune_sk.networks.default import TabularNetwork
+
+MOST_STEPS = 3840
+"""Of the dense training: thirty epochs of 128 batches, whatever the rows beyond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +155,15 @@ def fit_dense(
             checkpoint=checkpoint,
         )
     n = table.n_whole
-    batch_size = int(np.clip(n // 128, 256, 8192))
-    steps = -(-n // batch_size)
+    batch_size = int(np.clip(n // 128, 256, 1024))
+    steps = batches_of(n, batch_size)
     # Tiny tables need a minimum of steps. The default network learns small ones by heart, unless
     # it is held back; that of a user has a capacity that its author chose.
     least, weight_decay = 150, 0.5
     if isinstance(network, TabularNetwork):
         least, weight_decay = 600, float(np.clip(17_000 / n, 0.5, 10.0))
-    epochs = max(int(np.clip(n // 1000, 10, 30)), -(-least // steps))
+    epochs = min(int(np.clip(n // 1000, 10, 30)), -(-MOST_STEPS // steps))
+    epochs = max(epochs, -(-least // steps))
     schedule = LRScheduler(CosineAnnealingLR, step_every="batch", T_max=epochs * steps)
     # torch criteria only for what skorch reads off them: the loss is `log_loss`.
     one_logit = n_outputs(network, take(rows.X, slice(0, 2))) == 1
@@ -168,6 +177,7 @@ def fit_dense(
         batch_size=batch_size,
         iterator_train=ResidentIterator,
         iterator_train__shuffle=True,
+        iterator_train__most=MOST_BATCHES,
         train_split=None,
         callbacks=[("lr_schedule", schedule)],
         # It lays out its table also where nothing is printed: a tenth of a small fit.

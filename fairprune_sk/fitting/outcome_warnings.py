@@ -29,7 +29,7 @@ from fairprune_sk.fitting.dense import Dense
 from fairprune_sk.fitting.pruning import (
     Run,
     auto_epochs,
-    batch_rows,
+    batches_in,
     class_shares,
     of_each_class,
 )
@@ -168,7 +168,7 @@ def too_few_epochs(settings: Settings, n: int) -> bool:
     """Whether the pruning of n rows is shorter than ``max_epochs="auto"`` makes it."""
     if settings.max_epochs == "auto":
         return False
-    return int(settings.max_epochs) < auto_epochs(-(-n // batch_rows(settings, n)))
+    return int(settings.max_epochs) < auto_epochs(batches_in(settings, n))
 
 
 def still_rising(run: Run) -> bool:

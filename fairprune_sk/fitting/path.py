@@ -89,10 +89,6 @@ def path(
             here = replace(settings, sparsity=sparsity)
             with seeded(seed, settings.device):
                 task = task_of(given, estimator, here, last)
-                if given.parity is not None and given.parity.unseen:
-                    if chance is None:
-                        chance = chances(task, estimator, seed, Bars(None), file("unseen"))
-                    task = task.expecting(chance)
                 table = table_of(task.rows, settings.device)
                 if last is None:
                     of_task = train_dense(task, table, checkpoint=parts_of(file("dense")).dense)
@@ -102,6 +98,10 @@ def path(
                     n_epochs = math.ceil((1.0 if anew else STEP) * epochs(settings, len(task.rows)))
                     task = replace(task, settings=replace(here, max_epochs=n_epochs))
                     of_task = train_dense(task, table)  # it is there: its logits are computed
+                if given.parity is not None and given.parity.unseen:
+                    if chance is None:
+                        chance = chances(task, estimator, seed, Bars(None), file("unseen"))
+                    table = table.expecting(chance)
                 part = parts_of(file(f"{sparsity} {tolerance}")).pruning
                 run = prune(task, table, of_task, checkpoint=part)
             last = fitted_of(task, of_task, run)

@@ -24,7 +24,12 @@ from fairprune_sk.fairness.constraints import CellSums, class_columns, hard_outc
 from fairprune_sk.fairness.parity import Parity
 from fairprune_sk.fitting.checkpoint import Part
 from fairprune_sk.fitting.dense import Dense, Objective
-from fairprune_sk.fitting.resident import ResidentIterator, ResidentTable
+from fairprune_sk.fitting.resident import (
+    MOST_BATCHES,
+    ResidentIterator,
+    ResidentTable,
+    batches_of,
+)
 from fairprune_sk.fitting.task import Settings, Task
 from fairprune_sk.fitting.training import DeferredLosses, all_finite, train
 from fairprune_sk.masks.compaction import reached_sparsity
@@ -509,7 +514,7 @@ def pruning_net(
     """
     settings, n = task.settings, table.n_whole
     batch_size = batch_rows(settings, n)
-    n_batches = -(-n // batch_size)
+    n_batches = batches_in(settings, n)
     fairness = None
     if parity is not None:
         # Sums over about one epoch, and no more than twenty batches: longer memories lag behind
@@ -538,6 +543,7 @@ def pruning_net(
         lr=settings.lr,
         max_epochs=epochs(settings, n),
         batch_size=batch_size,
+        iterator_train__most=n_batches,
         callbacks=settings.callbacks,
         device=settings.device,
         verbose=settings.verbose,
@@ -552,10 +558,16 @@ def batch_rows(settings: Settings, n: int) -> int:
     return min(2048 if settings.batch_size == "auto" else int(settings.batch_size), n)
 
 
+def batches_in(settings: Settings, n: int) -> int:
+    """Batches of an epoch of the pruning phase, for a table of n rows."""
+    most = MOST_BATCHES if settings.batch_size == "auto" else None
+    return batches_of(n, batch_rows(settings, n), most)
+
+
 def epochs(settings: Settings, n: int) -> int:
     """Epochs of the pruning phase, for a table of n rows."""
     if settings.max_epochs == "auto":
-        return auto_epochs(-(-n // batch_rows(settings, n)))
+        return auto_epochs(batches_in(settings, n))
     return int(settings.max_epochs)
 
 

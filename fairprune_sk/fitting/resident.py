@@ -24,6 +24,16 @@ EVALUATION_ROWS = 2048
 SHUFFLED_ROWS, SIDE_BY_SIDE = 2**20, 2**10
 
 
+# Batches of an epoch of a large table: there, steps are what a training needs, not passes.
+MOST_BATCHES = 512
+
+
+def batches_of(n: int, batch_size: int, most: int | None = MOST_BATCHES) -> int:
+    """Batches of an epoch of n rows."""
+    n_batches = -(-n // batch_size)
+    return n_batches if most is None else min(n_batches, most)
+
+
 def shuffled(n: int, device: torch.device) -> Tensor:
     """Draw a random order of n rows.
 
@@ -99,6 +109,10 @@ class ResidentTable(torch.utils.data.Dataset):
         table = copy.copy(self)
         table.rows = replace(self.rows, **columns)
         return table
+
+    def expecting(self, chance: Tensor | None) -> ResidentTable:
+        """Return the same with what :func:`unseen.chances` gives for its rows, on its device."""
+        return self if chance is None else self.knowing(chance=chance.to(self.device))
 
     @property
     def X(self) -> Any:
@@ -216,38 +230,52 @@ class ResidentIterator:
     batch_size : int
         Largest size of a batch.
     shuffle : bool
+    most : int, optional
+        Batches of an epoch at most; other rows are then left to other epochs.
     """
 
-    def __init__(self, dataset: ResidentTable, batch_size: int, shuffle: bool = False):
+    def __init__(
+        self,
+        dataset: ResidentTable,
+        batch_size: int,
+        shuffle: bool = False,
+        most: int | None = None,
+    ):
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.most = most
 
     def __len__(self) -> int:
         spread = self.dataset.spread
         n = len(self.dataset)
         if spread is not None:
             n = spread.n_whole if self.shuffle else spread.most
-        return -(-n // self.batch_size)
+        return batches_of(n, self.batch_size, self.most)
+
+    def _bounds(self, n: int) -> list[int]:
+        """Where the batches of n rows begin, and the last of them ends."""
+        whole = max(-(-n // self.batch_size), 1)
+        return [n * i // max(whole, len(self)) for i in range(max(len(self), 1) + 1)]
 
     def __iter__(self) -> Iterator[Batch]:
         if self.dataset.spread is not None and self.shuffle:
             yield from self._shares(self.dataset.spread)
             return
-        n, n_batches = len(self.dataset), max(len(self), 1)
+        n = len(self.dataset)
         order = shuffled(n, self.dataset.device) if self.shuffle else None
-        bounds = [n * i // n_batches for i in range(n_batches + 1)]
+        bounds = self._bounds(n)
         parts = map(slice, bounds[:-1], bounds[1:])
         yield from self.dataset.batches(parts if order is None else (order[p] for p in parts))
 
     def _shares(self, spread: Spread) -> Iterator[Batch]:
         """Own rows of the batches of all processes."""
-        device, n, n_batches = self.dataset.device, spread.n_whole, max(len(self), 1)
+        device, n = self.dataset.device, spread.n_whole
         align_generators(device)
         order = shuffled(n, device) - spread.first
         places = ((order >= 0) & (order < len(self.dataset))).nonzero().flatten()
         own = order[places]
-        bounds = [n * i // n_batches for i in range(n_batches + 1)]
+        bounds = self._bounds(n)
         # One wait for the device in an epoch: how many rows of each batch are here.
         cuts = torch.searchsorted(places, torch.tensor(bounds, device=device)).tolist()
         parts = [slice(*ends) for ends in zip(cuts[:-1], cuts[1:], strict=True)]

@@ -253,10 +253,6 @@ class Task:
         """What must be fair; None where nothing is constrained."""
         return self.given.parity
 
-    def expecting(self, chance: Tensor | None) -> Task:
-        """Return the same, with what :func:`unseen.chances` gives for its rows."""
-        return replace(self, rows=replace(self.rows, chance=chance))
-
 
 def task_of(given: Given, estimator: Any, settings: Settings, last: Any = None) -> Task:
     """Encode a table and set up its network; the last check before training.

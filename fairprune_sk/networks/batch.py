@@ -144,6 +144,23 @@ def writable(X: Any) -> Any:
     return X if streams(X) or X.flags.writeable else X.copy()
 
 
+def expected_classes(y: Tensor, chance: Tensor) -> Tensor:
+    """Probability of each class; the label itself for a row in no group, of which nothing is known.
+
+    Parameters
+    ----------
+    y : Tensor of shape (n,), int64
+    chance : Tensor of shape (n, n_classes, n_strata * n_groups)
+
+    Returns
+    -------
+    Tensor of shape (n, n_classes)
+    """
+    of_class = chance.sum(-1)
+    known = of_class.sum(-1, keepdim=True) > 0
+    return torch.where(known, of_class, F.one_hot(y, of_class.shape[1]).to(of_class))
+
+
 def log_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Mean cross-entropy of logits, weighted by the rows' sample weights.
 
@@ -151,11 +168,15 @@ def log_loss(logits: Tensor, batch: Batch) -> Tensor:
     ----------
     logits : Tensor of shape (n,), (n, 1) or (n, n_classes)
     batch : Batch
-        With y, and weights where there are any.
+        With y, and weights where there are any. Where the chance of each class is known, it takes
+        the place of y: what is not looked at cannot be learned by heart.
     """
     y, weight = batch.y, batch.weight
     if not len(y):
         return logits.sum()  # a process without a row of the batch: 0, with a derivative
+    if batch.chance is not None:
+        y = expected_classes(batch.y, batch.chance)
+        y = y[:, 1] if logits.ndim == 1 or logits.shape[1] == 1 else y
     if logits.ndim == 1 or logits.shape[1] == 1:
         y = y.to(logits.dtype).view_as(logits)
         weight = weight if weight is None else weight.view_as(logits)

@@ -64,10 +64,17 @@ def on_disk(blocks: Iterable[np.ndarray], shape: tuple[int, int], places: np.nda
     """
     with tempfile.TemporaryFile(prefix="fairprune-") as file:
         size = max(4 * shape[0] * shape[1], 1)
-        if hasattr(os, "posix_fallocate"):  # where room is missing, a write to the map would kill
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
+        try:
+            if hasattr(os, "posix_fallocate"):  # without room, a write to the map would kill
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise OSError(
+                f"Got a table that takes {size / 1e9:.2f} GB once encoded, more than there is room "
+                f"for in {tempfile.gettempdir()}: let TMPDIR name a folder on a larger disk. "
+                f"({error})"
+            ) from error
         rows = np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
     order = np.argsort(places, kind="stable")
     ordered, start = places[order], 0
