@@ -123,12 +123,12 @@ class FairPruner(
         Largest allowed gap: a difference of rates, or 1 minus their ratio. ``None`` adds
         ``fairness_weight`` times the differences to the loss instead, without a bound.
     tolerance_on : {"unseen", "training"}, default="unseen"
-        The rows that the tolerance is for. A network learns its training rows by heart, and a
-        gap that is closed there is open on others. "unseen" measures by cross-fitting, on two
-        halves of the rows, how far the rates of each group fall on rows that a network has not
-        learned from, and bounds the gap that is to be expected there. It takes about twice as
-        long, and makes no difference where ``tolerance=None``. What a frozen network has seen is
-        not known: the tolerance is for the training rows then, with a warning.
+        The rows that the tolerance is for. A network learns its training rows by heart, their
+        labels and who is in which group, and a gap that is closed there is open on others.
+        "unseen" asks for the rates of the labels and groups that are to be expected of each row,
+        by boosted trees that have not learned from it, and the pruning learns from these labels.
+        It makes no difference where ``tolerance=None``. A frozen network has learned from labels
+        already: the tolerance is for the training rows then, with a warning.
     fairness_weight : float >= 0, default=1.0
         Weight of the penalty where ``tolerance=None``; otherwise how fast the bound is reached,
         not where it lies. 0 switches fairness off.
@@ -236,8 +236,8 @@ class FairPruner(
         Gap of hard predictions on the training rows; with ``tolerance_on="unseen"`` also the gap
         to be expected on others, an estimate.
     unseen_gap_interval_ : tuple of (float, float), or None
-        Interval (95%) of the second, for the noise of as many rows; not for that of what was
-        learned by heart.
+        Interval (95%) of the second, for the noise of as many rows; not for what trees do not
+        know of labels and groups.
     violation_ : float or None
         The gap on the rows that the tolerance is for, minus the tolerance.
     history_ : skorch.history.History

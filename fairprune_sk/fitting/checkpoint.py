@@ -1,9 +1,10 @@
 """Where a fit stands, in a file without code: one that was killed goes on from there.
 
-A fit is a row of trainings: with ``tolerance_on="unseen"`` a dense and a pruning phase on each half
-of the rows, then both on all rows. All that is random in it comes from one seed, so what lies
-between the trainings is simply done again. Of a training, its last state is kept: tensors,
-optimisers, random generators, history, and what its callbacks have counted.
+A fit is a row of trainings: a dense phase and a pruning, and between them, with
+``tolerance_on="unseen"`` and what is no table, a dense phase on each half of the rows. All that is
+random in it comes from one seed, so what lies between the trainings is simply done again. Of a
+training, its last state is kept: tensors, optimisers, random generators, history, and what its
+callbacks have counted.
 """
 
 from __future__ import annotations
