@@ -36,7 +36,7 @@ class Small(nn.Module):
         self.drop, self.b = nn.Dropout(0.2), nn.Linear(12, n_outputs)
 
     def forward(self, X):
-        return self.b(self.drop(torch.relu(self.norm(self.a(X)))))
+        return self.b(self.drop(torch.relu(self.norm(self.a(X.flatten(1))))))
 
 
 class Counts(Callback):
@@ -149,15 +149,17 @@ def killed(monkeypatch, write, rows, **settings):
     ("settings", "writes"),
     [
         ({"estimator": net(), "callbacks": [Counts()]}, [4, 10, 2]),
-        ({"estimator": net(), "tolerance_on": "unseen"}, [4, 12, 5, 7, 20]),
+        ({"estimator": net(), "tolerance_on": "unseen"}, [4, 12, 10, 12, 3]),
     ],
     ids=["training", "unseen"],
 )
 def test_a_killed_fit_goes_on_to_the_same_bits(settings, writes, rows, monkeypatch, tmp_path):
+    if "tolerance_on" in settings:  # what is no table is halved
+        rows = rows[0][:, :, None], *rows[1:]
     undisturbed = bits(fit(rows, **settings), rows[0])
     settings = {**settings, "checkpoint": tmp_path / "a.checkpoint"}
     parts = [killed(monkeypatch, write, rows, **settings) for write in writes]
-    assert len({part.rpartition("/")[2] for part in parts}) > 1  # more than one phase
+    assert len({part.rpartition("/")[2] for part in parts}) > 1, parts  # more than one phase
     resumed = fit(rows, **settings)
     assert bits(resumed, rows[0]) == undisturbed
     assert bits(fit(rows, **settings), rows[0]) == undisturbed  # at once, from what is finished

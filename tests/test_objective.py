@@ -48,7 +48,7 @@ def problem(bound, n=400, memory=0.0):
     torch.manual_seed(0)
     constraint = CONSTRAINTS["demographic_parity"]()
     group = torch.arange(n) % 2
-    y = torch.zeros(n)
+    y = torch.zeros(n, dtype=torch.int64)
     # A bound on each of two groups is half the tolerance between them.
     parity = parity_of("demographic_parity", tolerance=None if bound is None else 2 * bound)
     term = LagrangianTerm(parity, memory, Enforcement(5.0, 0.1, 0.5), weight=1.0)

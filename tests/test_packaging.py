@@ -23,6 +23,7 @@ EXTRA_OF = {
     "benchmarks": "benchmark",
     "cli": "cli",
     "datasets/images.py": "images",
+    "datasets/parquet.py": "parquet",
     "displays": "plot",
     "export/traced.py": "onnx",
     "export/onnx_graph.py": "onnx",
@@ -140,6 +141,14 @@ done = CliRunner().invoke(app, arguments)
 assert done.exit_code == 0, done.output
 """,
     "onnx": FIT + "import tempfile\npruner.to_onnx(tempfile.mkdtemp() + '/a.onnx', X=X)\n",
+    "parquet": """
+import tempfile
+import pandas as pd
+from fairprune_sk.datasets import ParquetTable
+path = tempfile.mkdtemp() + "/a.parquet"
+pd.DataFrame({"a": [1, 2]}).to_parquet(path)
+assert ParquetTable(path).column("a").tolist() == [1, 2]
+""",
     "images": """
 import tempfile
 import numpy as np

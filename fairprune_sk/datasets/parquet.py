@@ -61,8 +61,8 @@ class ParquetTable:
     ...     X.assign(approved=y, sex=s["sex"]).to_parquet(f"{folder}/loans.parquet")
     ...     table = ParquetTable(f"{folder}/loans.parquet")
     ...     X, y = table.drop(["approved", "sex"]), table.column("approved")
-    ...     pruner = FairPruner(tolerance_on="training", max_epochs=2, tolerance=1, random_state=0)
-    ...     pruner.fit(X, y, sensitive_features=table.column("sex"))
+    ...     pruner = FairPruner(sparsity=0.5, tolerance=1, max_epochs=4, random_state=0)
+    ...     _ = pruner.fit(X, y, sensitive_features=table.column("sex"))
     ...     predicted = pruner.predict(X[:10])
     >>> X.shape, predicted.shape
     ((400, 12), (10,))
