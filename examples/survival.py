@@ -1,4 +1,4 @@
-"""Kill fits and benchmarks with SIGKILL at random moments, and see whether they go on as they must.
+"""Kill fits, searches and benchmarks with SIGKILL at random moments: do they go on as they must?
 
 Each process is forked, does its work with a checkpoint (a benchmark with a file of results), and is
 killed at a moment drawn from the time that an undisturbed one takes, in seconds of the processor,
@@ -6,7 +6,7 @@ so that other load does not matter. Another one then does the same, without a ki
 with is compared to what an undisturbed one gave, bit by bit; times are left out. The exit status is
 1 if anything differs::
 
-    python examples/survival.py               # 30 kills of a fit, 30 of a benchmark
+    python examples/survival.py               # 30 kills of each
     python examples/survival.py --kills 5 --only fit
 
 Needs Linux: ``fork``, and ``/proc`` for the time that a process has used.
@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fairprune_sk import FairPruner, benchmark
+from fairprune_sk import FairPruner, FairPrunerCV, benchmark
 from fairprune_sk.archive import from_json, read_file
 from fairprune_sk.datasets import Table, make_biased_classification
 
@@ -70,6 +70,26 @@ class Small(nn.Module):
         return self.layers(X)
 
 
+def digest_of_search(folder: Path, keep: bool = True) -> str:
+    """Search four cells of small networks, and give a digest of the surface and all networks."""
+    X, y, s = make_biased_classification(600, random_state=0)
+    X = (X.select_dtypes("number").fillna(0.0) / 10).to_numpy(np.float32)
+    torch.manual_seed(0)  # the first weights of an instance are those of every process
+    quick = FairPruner(Small(X.shape[1]), max_epochs=20, random_state=0)
+    search = FairPrunerCV(
+        quick,
+        sparsity=(0.5, 0.7),
+        tolerance=(0.05, None),
+        cv=3,
+        checkpoint=folder / "search" if keep else None,
+    )
+    search.fit(X, y, sensitive_features=s["sex"])
+    digest = hashlib.sha256(search.surface_.to_json(double_precision=15).encode())
+    for cell in search.cv_results_["params"]:
+        digest.update(search.network_at(**cell).predict_proba(X).tobytes())
+    return digest.hexdigest()
+
+
 def digest_of_benchmark(folder: Path, keep: bool = True) -> str:
     """Fit 12 small networks, and give a digest of the table of results."""
     X, y, s = make_biased_classification(400, random_state=0)
@@ -100,6 +120,13 @@ def told_of_fit(folder: Path) -> str:
     return ", ".join([*halves, *(f"{name} epoch {n}" for name, n in epochs.items())]) or "begun"
 
 
+def told_of_search(folder: Path) -> str:
+    """Say how many trainings and folds of a killed search were there."""
+    files = [path for path in (folder / "search").rglob("*") if path.is_file()]
+    finished = sum(path.name == "finished" for path in files)
+    return f"{len(files)} files, {finished} of finished folds"
+
+
 def told_of_benchmark(folder: Path) -> str:
     """Say how many fits a killed benchmark had added."""
     if not (folder / "fits.sqlite").exists():
@@ -112,6 +139,7 @@ def told_of_benchmark(folder: Path) -> str:
 
 WORK: dict[str, tuple[Callable[..., str], Callable[[Path], str]]] = {
     "fit": (digest_of_fit, told_of_fit),
+    "search": (digest_of_search, told_of_search),
     "benchmark": (digest_of_benchmark, told_of_benchmark),
 }
 

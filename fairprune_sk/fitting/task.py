@@ -196,11 +196,6 @@ class Given:
     within: np.ndarray | None
     schema: dict[str, Any]
 
-    @property
-    def has_bound(self) -> bool:
-        """Whether there is a tolerance to be met."""
-        return self.parity is not None and self.parity.requirement.tolerance is not None
-
     def take(self, index: np.ndarray) -> Given:
         """Rows by position."""
         known = {name: getattr(self, name) for name in OF_ROWS}

@@ -190,7 +190,9 @@ def _by_trees(part: Known, truth: Truth, target: np.ndarray, n_codes: int, seed:
     chance = np.full((len(part.rows), n_codes), _LEAST)
     kinds = len(np.unique(target[whole][target[whole] >= 0]))
     n_trees = N_TREES if kinds <= 2 else max(2 * N_TREES // kinds, 15)
-    for learned, held in alike_folds(truth.y[whole], truth.within[whole], N_FOLDS, seed):
+    for learned, held in alike_folds(
+        truth.y[whole], truth.within[whole], min(N_FOLDS, len(whole)), seed
+    ):
         learned = whole[learned]
         learned = learned[target[learned] >= 0]
         few = learned[some_rows(len(learned), ENOUGH_ROWS)]
