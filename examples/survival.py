@@ -1,4 +1,4 @@
-"""Kill fits, searches and benchmarks with SIGKILL at random moments: do they go on as they must?
+"""Kill fits, searches and benchmarks at random moments, and see whether they go on as they must.
 
 Each process is forked, does its work with a checkpoint (a benchmark with a file of results), and is
 killed at a moment drawn from the time that an undisturbed one takes, in seconds of the processor,

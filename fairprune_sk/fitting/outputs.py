@@ -160,10 +160,17 @@ def _over(
     if n < FEWEST_ROWS:
         X = table.take(slice(None)).X
         table = ResidentTable(Batch(take(X, torch.arange(FEWEST_ROWS) % n)))
+    # In one piece from the start: thousands of small ones would keep the allocator from giving back
+    # what lies between them.
+    whole, start = torch.empty(0), 0
     with torch.no_grad():
-        batches = ResidentIterator(table, table.evaluation_rows)
-        parts = [function(module, on_device(batch.X, device)).cpu() for batch in batches]
-    return torch.cat(parts)[:n]
+        for batch in ResidentIterator(table, table.evaluation_rows):
+            part = function(module, on_device(batch.X, device))
+            if start == 0:
+                whole = torch.empty(len(table), *part.shape[1:], dtype=part.dtype)
+            whole[start : start + len(part)] = part
+            start += len(part)
+    return whole[:n]
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -300,17 +299,16 @@ class PruningNet(DeferredLosses):
         self._set_training(False)
         tensors, term = self.state_.tensors(), self.problem.fairness
         parity = None if term is None else term.parity
-        totals, sums, seen = list[Tensor](), list[CellSums](), list[CellSums]()
+        total: Any = 0.0
+        sums = seen = None
         for batch in ResidentIterator(self.table_, self.table_.evaluation_rows):
             logits, _ = self.problem.evaluate(tensors, batch)
-            totals.append(outcome_totals(logits, batch))
+            total = total + outcome_totals(logits, batch)
             if parity is not None:
-                sums.append(parity.sums(hard_outcome, logits, batch))
-                seen.append(parity.sums(hard_outcome, logits, batch, labels=True))
-        total = over_processes(reduce(torch.add, totals))
-        if parity is None:
-            return total, None, None
-        return total, reduce(CellSums.plus, sums), reduce(CellSums.plus, seen)
+                sums = added(sums, parity.sums(hard_outcome, logits, batch))
+                labels = parity.sums(hard_outcome, logits, batch, labels=True)
+                seen = added(seen, labels)
+        return over_processes(total), sums, seen
 
     def candidate(self) -> Candidate:
         """Measure the network of this moment on the whole training table.
@@ -371,6 +369,11 @@ class PruningNet(DeferredLosses):
         fairness = self.state_.fairness
         multipliers = None if fairness is None else fairness.multipliers
         return replace(self.best_, multipliers=multipliers)
+
+
+def added(sums: CellSums | None, more: CellSums) -> CellSums:
+    """Add sums over more rows."""
+    return more if sums is None else sums.plus(more)
 
 
 def changed_share(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
