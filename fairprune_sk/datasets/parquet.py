@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -48,8 +49,10 @@ class ParquetTable:
     ------
     ImportError
         Without pyarrow.
+    FileNotFoundError
+        If there is no such file or folder.
     ValueError
-        If there is no Parquet file, or no such column.
+        If it is no Parquet, or has no such column.
 
     Examples
     --------
@@ -70,13 +73,13 @@ class ParquetTable:
 
     source: Any
     columns: Sequence[str] | None = None
-    _rows: np.ndarray | None = field(default=None, repr=False)
-    _ends: np.ndarray | None = field(default=None, repr=False)
-    _prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = field(default=None, repr=False)
+    _rows: np.ndarray | None = field(default=None, init=False, repr=False)
+    _ends: np.ndarray = field(init=False, repr=False)
+    _prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = field(
+        default=None, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
-        if self._ends is not None:  # rows or columns of another table
-            return
         known = self._dataset().schema.names
         if isinstance(self.columns, str):
             raise ValueError(f"Got columns={self.columns!r}, but expected a list of names.")
@@ -94,7 +97,6 @@ class ParquetTable:
         return len(self), len(self.columns or ())
 
     def __len__(self) -> int:
-        assert self._ends is not None
         return int(self._ends[-1]) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: Any) -> ParquetTable:
@@ -103,7 +105,7 @@ class ParquetTable:
         if isinstance(index, int | np.integer):
             raise TypeError(f"Got row {index}, but expected a slice, integers or booleans.")
         rows = np.arange(len(self)) if self._rows is None else self._rows
-        return replace(self, _rows=rows[np.asarray(index) if isinstance(index, list) else index])
+        return self._with(_rows=rows[np.asarray(index) if isinstance(index, list) else index])
 
     def drop(self, columns: str | Sequence[str]) -> ParquetTable:
         """Return the table without some of its columns.
@@ -120,7 +122,7 @@ class ParquetTable:
         names = [columns] if isinstance(columns, str) else [*columns]
         own = self.columns or ()
         _check_among(names, own)
-        return replace(self, columns=[name for name in own if name not in names])
+        return self._with(columns=[name for name in own if name not in names])
 
     def column(self, name: str) -> pd.Series:
         """Read one column of the files, whether it is one of the table's or not.
@@ -140,7 +142,7 @@ class ParquetTable:
             If there is no such column.
         """
         _check_among([name], self._dataset().schema.names)
-        parts = [block[name] for block in replace(self, columns=[name], _prepare=None).blocks()]
+        parts = [block[name] for block in self._with(columns=[name], _prepare=None).blocks()]
         if isinstance(parts[0].dtype, pd.CategoricalDtype):
             values = pd.Series(pd.api.types.union_categoricals(parts), name=name)
         else:
@@ -167,7 +169,6 @@ class ParquetTable:
             Of at most :data:`BLOCK_ROWS` rows.
         """
         wanted = None if self._rows is None else np.unique(self._rows)
-        assert self._ends is not None
         coming = deque[Future]()
         with ThreadPoolExecutor(1) as ahead:  # the next row group is read while this one is used
             for fragment, (first, end) in zip(
@@ -186,7 +187,7 @@ class ParquetTable:
 
     def prepared(self, prepare: Callable[[pd.DataFrame], pd.DataFrame]) -> ParquetTable:
         """Return the same rows, each block of which goes through a function when it is read."""
-        return replace(self, _prepare=prepare)
+        return self._with(_prepare=prepare)
 
     def digest(self) -> str:
         """Name the rows, by files, their sizes and times; not by what is in them."""
@@ -196,6 +197,12 @@ class ParquetTable:
             files.append((file, stat and (stat.st_size, stat.st_mtime_ns)))
         rows = None if self._rows is None else self._rows.tobytes()
         return repr((files, self.columns, rows))
+
+    def _with(self, **changed: Any) -> ParquetTable:
+        """Return the same table, seen otherwise."""
+        table = copy.copy(self)
+        vars(table).update(changed)
+        return table
 
     def _dataset(self) -> Any:
         dataset = _pyarrow_dataset()
