@@ -306,9 +306,10 @@ class PruningNet(DeferredLosses):
             total = total + outcome_totals(logits, batch)
             if parity is not None:
                 sums = added(sums, parity.sums(hard_outcome, logits, batch))
-                labels = parity.sums(hard_outcome, logits, batch, labels=True)
-                seen = added(seen, labels)
-        return over_processes(total), sums, seen
+                if batch.chance is not None:
+                    labels = parity.sums(hard_outcome, logits, batch, labels=True)
+                    seen = added(seen, labels)
+        return over_processes(total), sums, sums if seen is None else seen
 
     def candidate(self) -> Candidate:
         """Measure the network of this moment on the whole training table.

@@ -402,13 +402,13 @@ def merged(given: Given, *, by_group: bool) -> Given:
         columns.append(given.group)
     if given.parity is not None and given.parity.unseen and given.within is not None:
         columns.append(given.within)
-    index, weight, _ = merge_repeated_rows(given.X, given.y, columns, given.weight)
+    index, weight = merge_repeated_rows(given.X, given.y, columns, given.weight)
     return replace(given.take(index), weight=weight)
 
 
 def merge_repeated_rows(
     X: Any, y: np.ndarray, columns: list[np.ndarray], weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Find the distinct rows of a small table, in an order of their own, and their weights.
 
     Two rows that are alike teach what one row of twice the weight does, and a row without weight
@@ -432,8 +432,6 @@ def merge_repeated_rows(
         A representative of each distinct row that has weight.
     weight : ndarray of shape (n_distinct,) or None
         Sums of their weights; None where all are alike.
-    place : ndarray of shape (n,), int64
-        Which of the distinct rows each row is; any for a row without weight.
     """
     frame = pd.DataFrame(X)
     # Whole numbers and the same numbers as floats are alike.
@@ -454,6 +452,5 @@ def merge_repeated_rows(
     pairs = np.column_stack([rows, other])
     _, index, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(inverse, weight)
-    place = np.cumsum(total > 0)[inverse] - 1
     index, total = index[total > 0], total[total > 0]
-    return index, None if (total == total[0]).all() else total, place.clip(0)
+    return index, None if (total == total[0]).all() else total

@@ -191,7 +191,7 @@ class DenseNetwork(ClassifierMixin, BaseEstimator):
         seed = check_random_state(self.random_state).randint(SEEDS)
         with seeded(seed, device):
             if len(y) <= MERGED_ROWS:
-                index, weight, _ = merge_repeated_rows(X, y, [], weight)
+                index, weight = merge_repeated_rows(X, y, [], weight)
                 X, y = X.iloc[index], y[index]
             if weight is not None:
                 weight = weight / weight.mean()
@@ -279,7 +279,7 @@ def fit_encoder(base: str, X: pd.DataFrame, y: np.ndarray, seed: int) -> tuple[A
     if base == "mlp":
         index, weight = np.arange(len(y)), None
         if len(y) <= MERGED_ROWS:
-            index, weight, _ = merge_repeated_rows(X, y, [], None)
+            index, weight = merge_repeated_rows(X, y, [], None)
         network_encoder = TableEncoder().fit(X.iloc[index], y[index], weight)
         frozen = FrozenEstimator(network_encoder)
         return network_encoder, DenseNetwork(encoder=frozen, random_state=seed)
